@@ -10,7 +10,7 @@ from effnet_edge.models.geometry import output_size
 
 @dataclass(frozen=True)
 class StageCost:
-    """One row of the table: the stem (0), MBConv stages (1..7), the head (8).
+    """One row of the paper's Table 1: the stem (1), MBConv stages (2..8), the head (9).
 
     ``resolution`` is the input (height, width); ``macs`` and ``parameters`` are sums over layers.
     """
@@ -54,7 +54,7 @@ def costs(
     stem_weights = 3 * 3 * 3 * arch.stem_channels
     rows = [
         StageCost(
-            stage=0,
+            stage=1,
             operator="Conv3x3",
             resolution=image,
             channels=arch.stem_channels,
@@ -69,7 +69,10 @@ def costs(
         stage_resolution = (height, width)
         parameters = macs = 0
         for block in blocks:
-            out_height, out_width = output_size(height, block.stride), output_size(width, block.stride)
+            out_height, out_width = (
+                output_size(height, block.stride),
+                output_size(width, block.stride),
+            )
             parameters += _block_parameters(block)
             macs += _block_macs(block, height * width, out_height * out_width)
             peak = max(peak, _block_peak(block, height * width, out_height * out_width))
@@ -78,7 +81,7 @@ def costs(
         ratio = first.expanded_channels // first.in_channels
         rows.append(
             StageCost(
-                stage=stage,
+                stage=stage + 1,
                 operator=f"MBConv{ratio}, k{first.kernel}x{first.kernel}",
                 resolution=stage_resolution,
                 channels=first.out_channels,
@@ -91,7 +94,7 @@ def costs(
     head_weights = features * arch.head_channels
     rows.append(
         StageCost(
-            stage=len(rows),
+            stage=len(rows) + 1,
             operator="Conv1x1, pool, FC",
             resolution=(height, width),
             channels=arch.head_channels,

@@ -129,8 +129,12 @@ class Network:
                 yield from _conv_arrays(f"{prefix}.expand", block.expand)
             yield from _conv_arrays(f"{prefix}.depthwise", block.depthwise)
             if block.squeeze_excite is not None:
-                yield from _conv_arrays(f"{prefix}.squeeze_excite.reduce", block.squeeze_excite.reduce)
-                yield from _conv_arrays(f"{prefix}.squeeze_excite.expand", block.squeeze_excite.expand)
+                yield from _conv_arrays(
+                    f"{prefix}.squeeze_excite.reduce", block.squeeze_excite.reduce
+                )
+                yield from _conv_arrays(
+                    f"{prefix}.squeeze_excite.expand", block.squeeze_excite.expand
+                )
             yield from _conv_arrays(f"{prefix}.project", block.project)
         yield from _conv_arrays("head.conv", self.head.conv)
         yield "head.classifier.weight", self.head.weight

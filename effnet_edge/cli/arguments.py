@@ -1,0 +1,52 @@
+"""Argument types that several commands share; argparse turns their errors into usage errors."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+
+def phi_list(text: str) -> tuple[int, ...]:
+    """Parse ``2``, ``0,2,4`` and ``0-7`` (and mixtures) into distinct phis in the order given."""
+    phis: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
+        if match is None:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} isn't a phi: give a number, a list such as 0,2,4 or a range such as 0-7"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise argparse.ArgumentTypeError(f"the range {part.strip()!r} goes backwards")
+        phis += range(first, last + 1)
+    return tuple(dict.fromkeys(phis))
+
+
+def positive_int(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number of at least 1")
+    return int(text)
+
+
+def resolution(text: str) -> tuple[int, int]:
+    """Parse ``240`` or ``240x320`` (height x width) into pixels."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} isn't a resolution: give pixels as 240, or height x width as 240x320"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def channel_values(texts: list[str]) -> tuple[float, float, float]:
+    """One number for all three channels, or red, green and blue, apart by spaces or commas.
+
+    Raises ValueError for anything else.
+    """
+    values = [float(part) for text in texts for part in text.split(",") if part]
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3:
+        raise ValueError(f"one number or three, not {len(values)}")
+    return values[0], values[1], values[2]
