@@ -1,0 +1,235 @@
+"""Reading what a model file says of itself, without the libraries of its format.
+
+Only the description is read, never the weights; every size that the file states is checked
+before anything of that size is read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from effnet_edge.errors import ModelError, ModelNotFoundError
+from effnet_edge.metadata import ModelMetadata
+
+ModelFormat = Literal["onnx", "tflite"]
+
+ONNX_DESCRIPTION = "effnet_edge"
+ONNX_LABELS = "labels"
+ONNX_SEAL = "effnet_edge_seal"
+"""Keys of ONNX's ``metadata_props``."""
+
+TFLITE_DESCRIPTION = "effnet_edge.json"
+TFLITE_LABELS = "labels.txt"
+"""Names of the files that are attached to a .tflite."""
+
+_MAX_TEXT = 16 << 20
+_MAX_FIELDS = 100_000
+_MAX_DIRECTORY = 1 << 20
+
+# Fields of ModelProto and StringStringEntryProto in onnx.proto.
+_IR_VERSION_TAG = b"\x08"
+_METADATA_PROPS = 14
+_KEY, _VALUE = 1, 2
+
+# Wire types: https://protobuf.dev/programming-guides/encoding/
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+
+def model_format(path: Path) -> ModelFormat:
+    """Tell by its first bytes what the file at ``path`` is, whatever its name.
+
+    Raises ModelNotFoundError for a missing file, and ModelError for one that can't be read or is
+    neither.
+    """
+    try:
+        with path.open("rb") as file:
+            return _format(file, path)
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"there is no model file {path}") from None
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def read_metadata(path: Path) -> ModelMetadata:
+    """Read the description and the labels of a model file that this package wrote.
+
+    Raises ModelNotFoundError for a missing file, and ModelError for one that can't be read, is
+    damaged, or comes from elsewhere and carries no description.
+    """
+    try:
+        with path.open("rb") as file:
+            read = _read_onnx if _format(file, path) == "onnx" else _read_tflite
+            file.seek(0)
+            texts = read(file, path)
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"there is no model file {path}") from None
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
+    if texts is None:
+        raise ModelError(
+            f"{path} carries no effnet-edge description, so its labels and its preprocessing "
+            "aren't known: make one from the trained weights with "
+            "effnet-edge convert --weights FILE"
+        )
+    try:
+        description, labels = (text.decode("utf-8") for text in texts)
+        return ModelMetadata.from_json(description, decode_labels(labels))
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "its description isn't UTF-8 text") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def encode_labels(labels: tuple[str, ...]) -> str:
+    """One label a line, no end to the last. Raises ValueError for a label of several lines."""
+    for index, label in enumerate(labels):
+        if "\n" in label:
+            raise ValueError(f"label {index} has more than one line: {label!r}")
+    return "\n".join(labels)
+
+
+def decode_labels(text: str) -> tuple[str, ...]:
+    """The inverse of `encode_labels`."""
+    return tuple(text.split("\n"))
+
+
+def _format(file: BinaryIO, path: Path) -> ModelFormat:
+    start = file.read(8)
+    if start[4:] == b"TFL3":
+        return "tflite"
+    if start[:1] == _IR_VERSION_TAG:
+        return "onnx"
+    what = "is empty" if not start else "is neither an ONNX nor a TFLite model"
+    raise ModelError(f"{path} {what}: give a file that effnet-edge convert wrote")
+
+
+def _damaged(path: Path, why: str) -> ModelError:
+    return ModelError(f"{path} is damaged ({why}): convert it again or copy it again")
+
+
+def _read_onnx(file: BinaryIO, path: Path) -> tuple[bytes, bytes] | None:
+    """Description and labels from the top level of a ModelProto."""
+    found: dict[str, bytes] = {}
+    try:
+        for entry in _metadata_props(file):
+            fields = dict(_text_fields(entry))
+            key = fields.get(_KEY, b"").decode("utf-8", "replace")
+            if key in (ONNX_DESCRIPTION, ONNX_LABELS):
+                found[key] = fields.get(_VALUE, b"")
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    if len(found) < 2:
+        return None
+    return found[ONNX_DESCRIPTION], found[ONNX_LABELS]
+
+
+def _metadata_props(file: BinaryIO) -> Iterator[bytes]:
+    """Every ``metadata_props`` entry, seeking over all else. Raises ValueError."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    budget = _MAX_TEXT
+    for _ in range(_MAX_FIELDS):
+        if file.tell() == end:
+            return
+        tag = _varint(file)
+        if tag & 7 == _VARINT:
+            _varint(file)
+            continue
+        size = _payload_size(file, tag & 7)
+        if size > end - file.tell():
+            raise ValueError("it ends in the middle of a field")
+        if tag == _METADATA_PROPS << 3 | _LENGTH:
+            budget -= size
+            if budget < 0:
+                raise ValueError("its description is too large")
+            yield file.read(size)
+        else:
+            file.seek(size, os.SEEK_CUR)
+    raise ValueError("it has too many fields")
+
+
+def _text_fields(entry: bytes) -> Iterator[tuple[int, bytes]]:
+    """(field number, content) of the length-delimited fields of a small message."""
+    file = io.BytesIO(entry)
+    while file.tell() < len(entry):
+        tag = _varint(file)
+        if tag & 7 == _VARINT:
+            _varint(file)
+            continue
+        size = _payload_size(file, tag & 7)
+        content = file.read(size)
+        if len(content) < size:
+            raise ValueError("it ends in the middle of a field")
+        if tag & 7 == _LENGTH:
+            yield tag >> 3, content
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError("it ends in the middle of a field")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("it isn't a protocol buffer")
+
+
+def _payload_size(file: BinaryIO, wire_type: int) -> int:
+    if wire_type == _LENGTH:
+        return _varint(file)
+    if wire_type == _FIXED64:
+        return 8
+    if wire_type == _FIXED32:
+        return 4
+    raise ValueError("it isn't a protocol buffer")
+
+
+def _read_tflite(file: BinaryIO, path: Path) -> tuple[bytes, bytes] | None:
+    """Description and labels from the zip archive that ends the file."""
+    if not _ends_in_small_zip(file):
+        return None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if TFLITE_DESCRIPTION not in names or TFLITE_LABELS not in names:
+                return None
+            description = _member(archive.getinfo(TFLITE_DESCRIPTION), archive)
+            labels = _member(archive.getinfo(TFLITE_LABELS), archive)
+            # As a text file it ends its last line too; readers take an empty last one for none.
+            return description, labels.removesuffix(b"\n")
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        raise _damaged(path, f"attached files: {error}") from error
+
+
+def _ends_in_small_zip(file: BinaryIO) -> bool:
+    """Whether the file ends in a plain zip directory of a size that is safe to parse.
+
+    zipfile loads the whole directory, however large. The record is the last 22 bytes, for the
+    archive has no comment; before it, "PK\\6\\7" would point to a second, 64-bit one. (APPNOTE.TXT
+    of the zip format, 4.3.15 and 4.3.16.)
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size < 42:
+        return False
+    file.seek(size - 42)
+    tail = file.read(42)
+    directory_size: int = struct.unpack_from("<I", tail, 20 + 12)[0]
+    return (
+        tail[20:24] == b"PK\x05\x06"
+        and tail[:4] != b"PK\x06\x07"
+        and directory_size <= _MAX_DIRECTORY
+    )
+
+
+def _member(info: zipfile.ZipInfo, archive: zipfile.ZipFile) -> bytes:
+    if info.compress_type != 0 or info.flag_bits & 1 or info.file_size > _MAX_TEXT:
+        raise ValueError(f"{info.filename} isn't stored as effnet-edge stores it")
+    return archive.read(info)
