@@ -1,0 +1,104 @@
+"""Inference engines: one file each, imported only when chosen."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+from effnet_edge.engines.base import Session, usable_cores
+from effnet_edge.errors import EngineError, UsageError
+from effnet_edge.model_file import ModelFormat
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Session",
+    "available_engines",
+    "choose_engine",
+    "named_engine",
+    "open_session",
+    "usable_cores",
+]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """``module`` here runs files of ``format`` with ``library``, which pip calls ``package``."""
+
+    name: str
+    module: str
+    format: ModelFormat
+    library: str
+    package: str
+
+
+ENGINES = {
+    "onnxruntime": Engine(
+        "onnxruntime", "effnet_edge.engines.onnxruntime", "onnx", "onnxruntime", "onnxruntime"
+    ),
+    "litert": Engine(
+        "litert", "effnet_edge.engines.litert", "tflite", "ai_edge_litert", "ai-edge-litert"
+    ),
+    "tflite-runtime": Engine(
+        "tflite-runtime",
+        "effnet_edge.engines.tflite_runtime",
+        "tflite",
+        "tflite_runtime",
+        "tflite-runtime",
+    ),
+}
+"""By name, the preferred ones of a format first."""
+
+
+def available_engines() -> tuple[Engine, ...]:
+    """The engines whose library is installed, none of which this imports."""
+    return tuple(engine for engine in ENGINES.values() if find_spec(engine.library) is not None)
+
+
+def choose_engine(model_format: ModelFormat, asked: str | None = None) -> Engine:
+    """Return the engine called ``asked``, or else the first installed one for ``model_format``.
+
+    Raises UsageError for an unknown engine or one that doesn't run this format, and EngineError
+    if none that does is installed.
+    """
+    if asked is not None:
+        engine = named_engine(asked)
+        if engine.format != model_format:
+            raise UsageError(
+                f"{engine.name} runs .{engine.format} files, not .{model_format}: "
+                f"leave the engine out, or give the .{engine.format} file"
+            )
+        return engine
+    for engine in available_engines():
+        if engine.format == model_format:
+            return engine
+    packages = [engine.package for engine in ENGINES.values() if engine.format == model_format]
+    raise EngineError(
+        f"no engine for .{model_format} files is installed: pip install {' or '.join(packages)}"
+    )
+
+
+def named_engine(name: str) -> Engine:
+    """Return the engine of that name. Raises UsageError, with the names there are."""
+    try:
+        return ENGINES[name]
+    except KeyError:
+        raise UsageError(
+            f"there is no engine {name!r}: choose one of {', '.join(ENGINES)}"
+        ) from None
+
+
+def open_session(path: Path, engine: Engine, threads: int | None = None) -> Session:
+    """Load the model at ``path``; ``threads`` defaults to the cores this process may use.
+
+    Raises UsageError for a thread count below 1, EngineError if the engine isn't installed or
+    can't load the file, and ModelError if the file's tensors aren't those of our models.
+    """
+    if threads is None:
+        threads = usable_cores()
+    if threads < 1:
+        raise UsageError(f"threads must be 1 or more, not {threads}")
+    return cast(Session, importlib.import_module(engine.module).load(path, threads))

@@ -1,0 +1,256 @@
+"""`EdgeClassifier`: a model file and an engine, from image to labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from effnet_edge import seal
+from effnet_edge.engines import (
+    ENGINES,
+    Engine,
+    Session,
+    available_engines,
+    choose_engine,
+    named_engine,
+    open_session,
+)
+from effnet_edge.errors import EngineError, ImageError, ModelError, ModelNotFoundError, UsageError
+from effnet_edge.images import ImageSource, open_image
+from effnet_edge.metadata import ModelMetadata
+from effnet_edge.model_file import ModelFormat, model_format, read_metadata
+from effnet_edge.preprocessing import preprocess
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of an image; ``probability`` is the softmax over all classes."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class EdgeClassifier:
+    """A loaded model that labels images. Make one with `EdgeClassifier.load`.
+
+    May be used from several threads. After a fork, the child has to load its own.
+    """
+
+    def __init__(
+        self, path: Path, metadata: ModelMetadata, engine: Engine, session: Session
+    ) -> None:
+        self._path = path
+        self._metadata = metadata
+        self._engine = engine
+        self._session: Session | None = session
+        self._process = os.getpid()
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> EdgeClassifier:
+        """Load a model by its name in the store (``efficientnet-b2-fp32``) or from its file.
+
+        ``engine`` is ``onnxruntime``, ``litert`` or ``tflite-runtime``; by default an installed
+        one that runs the file, and of a stored model the file that an installed engine runs.
+        ``threads`` defaults to the cores that this process may use.
+
+        Raises ModelNotFoundError; ModelError for a file that is damaged, was changed since it was
+        written, or isn't one of ours; EngineError if the engine is missing or fails; UsageError
+        for an unknown engine or a bad thread count.
+        """
+        path = _find(name_or_path, engine)
+        chosen = choose_engine(model_format(path), engine)
+        seal.verify(path)
+        metadata = read_metadata(path)
+        session = open_session(path, chosen, threads)
+        found = (session.input_shape, session.classes)
+        described = (metadata.recipe.resolution, metadata.classes)
+        if found != described:
+            session.close()
+            raise ModelError(
+                f"{path} contradicts itself: it takes images of {found[0]} and has {found[1]} "
+                f"classes, but describes itself with {described[0]} and {described[1]}"
+            )
+        return cls(path, metadata, chosen, session)
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model file says of itself."""
+        return self._metadata
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label of each class, by index."""
+        return self._metadata.labels
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that runs the model."""
+        return self._engine.name
+
+    @property
+    def threads(self) -> int:
+        """How many threads the engine computes with."""
+        return self._open_session().threads
+
+    @property
+    def path(self) -> Path:
+        """The model's file."""
+        return self._path
+
+    def predict(self, image: ImageSource, top_k: int = 5) -> list[Prediction]:
+        """Return the ``top_k`` most probable classes of one image, the most probable first.
+
+        ``image`` is a path, bytes, an open binary file, a PIL image or a numpy array, see
+        `effnet_edge.images.open_image`. A ``top_k`` above the number of classes gives all.
+
+        Raises ImageError for an image that can't be read, UsageError for a ``top_k`` below 1, and
+        EngineError if the engine fails or the classifier is closed.
+        """
+        _check_positive("top_k", top_k)
+        return self._top(self.logits(image), top_k)
+
+    def predict_batch(
+        self, images: Iterable[ImageSource], top_k: int = 5, batch_size: int = 1
+    ) -> list[list[Prediction]]:
+        """Return what `predict` returns for each of ``images``, which may be any iterable.
+
+        ``batch_size`` images at a time are read and go through the engine together, so that
+        memory doesn't grow with their number. On a CPU larger batches seldom gain anything.
+        The ImageError of an image says which one it is, counted from 0.
+        """
+        _check_positive("top_k", top_k)
+        _check_positive("batch_size", batch_size)
+        results: list[list[Prediction]] = []
+        inputs = self._inputs(images)
+        while batch := list(islice(inputs, batch_size)):
+            results += [self._top(logits, top_k) for logits in self._run(np.stack(batch))]
+        return results
+
+    def logits(self, image: ImageSource) -> NDArray[np.float32]:
+        """Return the logits of one image, float32 ``[classes]``. Raises as `predict` does."""
+        self._open_session()
+        pixels = preprocess(open_image(image), self._metadata.recipe)
+        logits: NDArray[np.float32] = self._run(pixels[None])[0]
+        return logits
+
+    def close(self) -> None:
+        """Free the model. Any number of times; what needs the model raises EngineError then."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def __enter__(self) -> EdgeClassifier:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self._session is not None else ", closed"
+        return f"<EdgeClassifier {self._metadata.name} on {self.engine}{state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an EdgeClassifier can't be pickled or copied: pass its path and load it there, "
+            f"EdgeClassifier.load({str(self._path)!r})"
+        )
+
+    def _open_session(self) -> Session:
+        session = self._session
+        if session is None:
+            raise EngineError("this classifier is closed: load it again")
+        if os.getpid() != self._process:
+            # The engine's threads don't survive a fork, and a run would wait for them for ever.
+            raise EngineError(
+                "this classifier was loaded before the process forked: load it in each process"
+            )
+        return session
+
+    def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = self._open_session().run(batch)
+        if not np.isfinite(logits).all():
+            raise ModelError(
+                f"{self._path} gives values that aren't finite: its weights are broken, "
+                "convert the model again"
+            )
+        return logits
+
+    def _inputs(self, images: Iterable[ImageSource]) -> Iterator[NDArray[np.uint8]]:
+        one_image = isinstance(
+            images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
+        )
+        one_image = one_image or hasattr(images, "read")
+        if one_image or (isinstance(images, np.ndarray) and images.ndim != 4):
+            raise UsageError("predict_batch takes several images: give a list, or call predict")
+        for index, image in enumerate(images):
+            try:
+                yield preprocess(open_image(image), self._metadata.recipe)
+            except ImageError as error:
+                raise ImageError(f"image {index}: {error}") from error
+
+    def _top(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
+        probabilities = _softmax(logits)
+        order = np.argsort(-logits, kind="stable")[:top_k]
+        return [Prediction(int(i), self.labels[i], float(probabilities[i])) for i in order]
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64)
+    powers: NDArray[np.float64] = np.exp(shifted - shifted.max())
+    probabilities: NDArray[np.float64] = powers / powers.sum()
+    return probabilities
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise UsageError(f"{name} must be 1 or more, not {value}")
+
+
+def _find(name_or_path: str | os.PathLike[str], engine: str | None) -> Path:
+    path = Path(name_or_path).expanduser()
+    if isinstance(name_or_path, os.PathLike) or path.suffix in (".onnx", ".tflite"):
+        return _existing(path)
+    if path.is_file():
+        return path
+    if os.sep in str(name_or_path):
+        return _existing(path)
+    from effnet_edge.store import ModelStore
+
+    return ModelStore().find(str(name_or_path), formats=_formats(engine))
+
+
+def _existing(path: Path) -> Path:
+    if path.is_dir():
+        raise ModelNotFoundError(f"{path} is a folder: give the model file in it")
+    if not path.exists():
+        raise ModelNotFoundError(f"there is no model file {path}")
+    return path
+
+
+def _formats(engine: str | None) -> tuple[ModelFormat, ...]:
+    """In which formats to look for a stored model: those that can be run first, the others after
+    them so that the error is about the missing engine."""
+    if engine is not None:
+        return (named_engine(engine).format,)
+    candidates = [*available_engines(), *ENGINES.values()]
+    return tuple(dict.fromkeys(candidate.format for candidate in candidates))

@@ -1,0 +1,229 @@
+"""Engines: chosen by name or format, alike in what they compute, clear about what goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import networks
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from small_models import CLASSES, RESOLUTION, write_small_models
+
+from effnet_edge import engines
+from effnet_edge.engines import ENGINES, available_engines, choose_engine, open_session
+from effnet_edge.engines.base import import_engine, usable_cores
+from effnet_edge.errors import EngineError, ModelError, UsageError
+
+INSTALLED = [engine.name for engine in available_engines()]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return write_small_models(tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(params=INSTALLED)
+def session(request, models):
+    engine = ENGINES[request.param]
+    with open_session(models[engine.format], engine, threads=2) as session:
+        yield session
+
+
+def test_both_formats_have_an_engine_here():
+    assert {"onnxruntime", "litert"} <= set(INSTALLED)
+
+
+def test_a_session_says_what_it_takes_and_gives(session):
+    assert session.input_shape == RESOLUTION
+    assert session.classes == CLASSES
+    assert session.threads == 2
+    logits = session.run(networks.photos(1, RESOLUTION))
+    assert logits.shape == (1, CLASSES) and logits.dtype == np.float32
+
+
+def test_engines_agree_on_a_batch_of_any_size(models):
+    images = networks.photos(5, RESOLUTION)
+    results = []
+    for name in INSTALLED:
+        engine = ENGINES[name]
+        with open_session(models[engine.format], engine) as session:
+            results.append(session.run(images))
+            assert np.allclose(session.run(images[3:4]), results[-1][3:4], atol=1e-4)
+            assert session.run(images[:0]).shape == (0, CLASSES)
+    for result in results[1:]:
+        assert networks.relative_error(result, results[0]) < 1e-4
+
+
+def test_logits_come_out_and_not_probabilities(session):
+    logits = session.run(networks.photos(1, RESOLUTION))[0]
+    assert logits.min() < 0 and abs(logits.sum() - 1) > 0.1
+
+
+def test_a_view_of_an_array_gives_what_its_copy_gives(session):
+    images = networks.photos(4, RESOLUTION)
+    assert (session.run(images[::2, :, ::-1]) == session.run(images[::2, :, ::-1].copy())).all()
+
+
+def test_an_earlier_result_stays_when_the_session_runs_again(session):
+    images = networks.photos(2, RESOLUTION)
+    first = session.run(images[:1])
+    kept = first.copy()
+    session.run(images[1:])
+    assert (first == kept).all()
+
+
+def test_threads_may_share_a_session(session):
+    images = networks.photos(8, RESOLUTION)
+    expected = [session.run(image[None])[0] for image in images]
+    start = threading.Barrier(8)
+
+    def work(index):
+        start.wait()
+        return [session.run(images[(index + i) % 8][None])[0] for i in range(12)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for index, results in enumerate(pool.map(work, range(8))):
+            for i, result in enumerate(results):
+                assert np.allclose(result, expected[(index + i) % 8], atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", ["float", "size", "one image"])
+def test_a_batch_of_another_kind_is_refused(session, bad):
+    images = networks.photos(1, RESOLUTION)
+    batch = {"float": images.astype(np.float32), "size": images[:, 1:], "one image": images[0]}[bad]
+    with pytest.raises(EngineError, match="takes uint8 images"):
+        session.run(batch)
+
+
+def test_a_closed_session_says_so_and_may_be_closed_again(session):
+    session.close()
+    session.close()
+    with pytest.raises(EngineError, match="closed"):
+        session.run(networks.photos(1, RESOLUTION))
+
+
+def test_closing_while_others_run_ends_in_results_or_errors(models):
+    images = networks.photos(1, RESOLUTION)
+    for name in INSTALLED:
+        session = open_session(models[ENGINES[name].format], ENGINES[name])
+
+        def work(session=session):
+            try:
+                while True:
+                    assert session.run(images).shape == (1, CLASSES)
+            except EngineError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(3) as pool:
+            running = [pool.submit(work) for _ in range(3)]
+            session.close()
+            assert all("closed" in future.result(timeout=30) for future in running)
+
+
+def test_threads_default_to_the_cores_of_this_process(models):
+    with open_session(models["onnx"], ENGINES["onnxruntime"]) as session:
+        assert session.threads == usable_cores() >= 1
+
+
+def test_no_threads_is_refused(models):
+    with pytest.raises(UsageError, match="1 or more, not 0"):
+        open_session(models["onnx"], ENGINES["onnxruntime"], threads=0)
+
+
+# Choosing
+
+
+def test_the_format_picks_the_engine():
+    assert choose_engine("onnx").name == "onnxruntime"
+    assert choose_engine("tflite").name == "litert"
+    assert choose_engine("tflite", "tflite-runtime").name == "tflite-runtime"
+
+
+def test_an_unknown_engine_is_refused_with_the_list():
+    with pytest.raises(UsageError, match=r"'ort'.*onnxruntime, litert, tflite-runtime"):
+        choose_engine("onnx", "ort")
+
+
+def test_an_engine_of_the_other_format_is_refused():
+    with pytest.raises(UsageError, match=r"litert runs \.tflite files, not \.onnx"):
+        choose_engine("onnx", "litert")
+
+
+def test_tflite_runtime_stands_in_for_litert(monkeypatch):
+    present = importlib.util.find_spec
+
+    def find_spec(name):
+        if name == "ai_edge_litert":
+            return None
+        return present("json") if name == "tflite_runtime" else present(name)
+
+    monkeypatch.setattr(engines, "find_spec", find_spec)
+    assert choose_engine("tflite").name == "tflite-runtime"
+
+
+def test_without_an_engine_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="pip install ai-edge-litert or tflite-runtime"):
+        choose_engine("tflite")
+
+
+@pytest.mark.skipif("tflite-runtime" in INSTALLED, reason="tflite-runtime is installed")
+def test_an_engine_asked_for_but_not_installed_says_how_to_install_it(models):
+    with pytest.raises(EngineError, match="pip install tflite-runtime"):
+        open_session(models["tflite"], choose_engine("tflite", "tflite-runtime"))
+
+
+def test_an_engine_that_is_installed_but_broken_says_why(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_engine_one.py").write_text("import a_library_that_is_missing")
+    (tmp_path / "broken_engine_two.py").write_text("raise AttributeError('numpy is too new')")
+    with pytest.raises(EngineError, match=r"doesn't load.*a_library_that_is_missing"):
+        import_engine("broken_engine_one", "broken")
+    with pytest.raises(EngineError, match=r"doesn't load.*numpy is too new"):
+        import_engine("broken_engine_two", "broken")
+
+
+# Files that aren't ours
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("data", [b"", b"rubbish" * 100, b"\x08\x08\x12\x05", b"    TFL3" * 20])
+def test_rubbish_is_refused_with_the_engines_name(name, data, tmp_path):
+    path = tmp_path / "rubbish"
+    path.write_bytes(data)
+    with pytest.raises((EngineError, ModelError), match="rubbish"):
+        open_session(path, ENGINES[name])
+
+
+def save_identity(path, inputs, outputs, kind=TensorProto.FLOAT):
+    nodes = [helper.make_node("Identity", [inputs[0][0]], [name]) for name, _ in outputs]
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs],
+        [helper.make_tensor_value_info(name, kind, shape) for name, shape in outputs],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kind"),
+    [
+        ([("x", ["N", 8, 8, 3])], [("logits", ["N", 8, 8, 3])], TensorProto.UINT8),
+        ([("image", ["N", 8, 8, 3])], [("y", ["N", 8, 8, 3])], TensorProto.UINT8),
+        ([("image", ["N", 8, 8, 3])], [("logits", ["N", 8, 8, 3])], TensorProto.UINT8),
+        ([("image", ["N", "H", "W", 3])], [("logits", ["N", "C"])], TensorProto.UINT8),
+        ([("image", ["N", 8])], [("logits", ["N", 8])], TensorProto.FLOAT),
+    ],
+)
+def test_a_model_with_other_tensors_is_refused(inputs, outputs, kind, tmp_path):
+    path = tmp_path / "foreign.onnx"
+    save_identity(path, inputs, outputs, kind)
+    with pytest.raises(ModelError, match="effnet-edge models take"):
+        open_session(path, ENGINES["onnxruntime"])
