@@ -1,0 +1,229 @@
+"""The road from weights to model files: fetch, read, write, check, put in place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from effnet_edge import __version__
+from effnet_edge.converters.checkpoint import read_checkpoint
+from effnet_edge.converters.dialects import read_network
+from effnet_edge.converters.download import fetch
+from effnet_edge.converters.labels import default_labels, read_labels
+from effnet_edge.converters.onnx_writer import onnx_model
+from effnet_edge.converters.self_check import check_models
+from effnet_edge.converters.tflite_writer import tflite_model
+from effnet_edge.errors import UsageError
+from effnet_edge.files import staged
+from effnet_edge.metadata import ModelMetadata, Source
+from effnet_edge.models.costs import costs
+from effnet_edge.models.network import Network
+from effnet_edge.models.weights import KnownWeights, known, weight_names
+from effnet_edge.recipe import Interpolation, Recipe, resize_for_crop
+from effnet_edge.seal import seal
+from effnet_edge.store import FORMATS, ModelFormat, ModelStore
+
+Progress = Callable[[str], None]
+"""Told the name of each step as it begins."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """How the images were fed in training, where it isn't what the dialect implies.
+
+    A new ``resolution`` (height, width) keeps the recipe's crop fraction unless ``crop`` is given.
+    ``mean`` and ``std`` are per RGB channel on the 0..1 scale.
+    """
+
+    resolution: tuple[int, int] | None = None
+    crop: float | None = None
+    interpolation: Interpolation | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """Return ``recipe`` changed as asked. Raises UsageError for values that can't be."""
+        resolution = self.resolution or recipe.resolution
+        resize = recipe.resize
+        try:
+            if self.resolution is not None or self.crop is not None:
+                crop = recipe.crop if self.crop is None else self.crop
+                resize = resize_for_crop(resolution, crop)
+            return replace(
+                recipe,
+                resolution=resolution,
+                resize=resize,
+                interpolation=self.interpolation or recipe.interpolation,
+                mean=self.mean or recipe.mean,
+                std=self.std or recipe.std,
+            )
+        except ValueError as error:
+            raise UsageError(f"the images can't be fed like this: {error}") from None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion: which weights, how to read them, what to call the result.
+
+    ``weights`` is known weights or the path of a checkpoint. ``name`` defaults to
+    ``efficientnet-b2-fp32`` and the like.
+    """
+
+    weights: KnownWeights | Path
+    phi: int | None = None
+    dialect: str | None = None
+    labels: Path | None = None
+    name: str | None = None
+    formats: tuple[ModelFormat, ...] = FORMATS
+    overrides: Overrides = Overrides()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made. ``notes`` are things that the user should know."""
+
+    metadata: ModelMetadata
+    files: dict[ModelFormat, Path]
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def plan(
+    weights: str,
+    phis: Sequence[int] | None,
+    *,
+    dialect: str | None = None,
+    labels: Path | None = None,
+    name: str | None = None,
+    formats: tuple[ModelFormat, ...] = FORMATS,
+    overrides: Overrides | None = None,
+) -> list[Job]:
+    """Turn what the user typed into jobs, refusing what can't work before anything is fetched.
+
+    ``weights`` is a known name or else a path: whatever has a suffix, a separator, or exists.
+    """
+    path = Path(weights).expanduser()
+    overrides = overrides or Overrides()
+    looks_like_a_path = path.suffix or len(path.parts) > 1 or path.exists()
+    if looks_like_a_path and weights not in weight_names():
+        if phis is not None and len(phis) > 1:
+            raise UsageError(f"{weights} holds one model: give one --phi, or none")
+        phi = phis[0] if phis else None
+        return [Job(path, phi, dialect, labels, name, formats, overrides)]
+    if phis is None:
+        raise UsageError(f"say which of the {weights} weights: --phi 2, --phi 0,2 or --phi 0-7")
+    if dialect is not None:
+        raise UsageError(f"the dialect of the {weights} weights is known: leave --dialect out")
+    if name is not None and len(phis) > 1:
+        raise UsageError("--name is for one model: convert the phis one by one, or leave it out")
+    return [Job(known(weights, phi), phi, None, labels, name, formats, overrides) for phi in phis]
+
+
+def convert(
+    job: Job,
+    store: ModelStore,
+    *,
+    output: Path | None = None,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Make the model files of one job, in ``store`` or in the folder ``output``.
+
+    Nothing appears under the model's name before every file has been written, loaded by an
+    inference engine and found to agree with the others.
+    """
+    started = time.perf_counter()
+    tell = progress or (lambda step: None)
+    if job.name is not None:
+        store.path_for(job.name, job.formats[0])  # refuse a bad name before the long work
+    if isinstance(job.weights, KnownWeights):
+        tell("fetching")
+        path = fetch(job.weights, store.home, mirror=mirror, progress=progress is not None)
+    else:
+        path = job.weights
+    tell("reading")
+    checkpoint = read_checkpoint(path)
+    read = read_network(
+        checkpoint,
+        dialect=job.weights.dialect if isinstance(job.weights, KnownWeights) else job.dialect,
+        phi=job.phi,
+        family=job.weights.family if isinstance(job.weights, KnownWeights) else None,
+    )
+    recipe = job.weights.recipe if isinstance(job.weights, KnownWeights) else read.recipe
+    recipe = job.overrides.apply(recipe)
+    network = replace(read.network, resolution=recipe.resolution, mean=recipe.mean, std=recipe.std)
+    labels = read_labels(job.labels, network.classes) if job.labels else None
+    notes = [*checkpoint.notes]
+    if labels is None:
+        labels, label_note = default_labels(network.classes)
+        notes += [label_note] if label_note else []
+    metadata = _describe(job, network, recipe, labels, path.name, checkpoint.sha256, read.dialect)
+    paths = {
+        model_format: _destination(store, output, metadata.name, model_format)
+        for model_format in job.formats
+    }
+    with ExitStack() as stack:
+        files = {}
+        for model_format, path in paths.items():
+            tell(f"writing {'ONNX' if model_format == 'onnx' else 'TFLite'}")
+            data = _sealed_model(model_format, network, metadata)
+            files[model_format] = stack.enter_context(staged(path, data))
+            del data
+        # B7's weights are 265 MB: give them back before the engines load theirs.
+        del checkpoint, read, network
+        tell("checking")
+        check_models({key: file.temporary for key, file in files.items()}, recipe.resolution)
+        for file in files.values():
+            file.commit()
+    return Conversion(metadata, paths, time.perf_counter() - started, tuple(notes))
+
+
+def _destination(
+    store: ModelStore, output: Path | None, name: str, model_format: ModelFormat
+) -> Path:
+    path = store.path_for(name, model_format)
+    return path if output is None else output / path.name
+
+
+def _sealed_model(
+    model_format: ModelFormat, network: Network, metadata: ModelMetadata
+) -> bytearray:
+    write = onnx_model if model_format == "onnx" else tflite_model
+    data = write(network, metadata)
+    seal(data)
+    return data
+
+
+def _describe(
+    job: Job,
+    network: Network,
+    recipe: Recipe,
+    labels: tuple[str, ...],
+    file: str,
+    digest: str,
+    dialect: str,
+) -> ModelMetadata:
+    arch = network.architecture
+    known_weights = job.weights if isinstance(job.weights, KnownWeights) else None
+    return ModelMetadata(
+        name=job.name or f"{arch.name}-fp32",
+        family=arch.family,
+        phi=arch.phi,
+        precision="fp32",
+        recipe=recipe,
+        source=Source(
+            file=file,
+            sha256=digest,
+            dialect=dialect,
+            weights=known_weights.name if known_weights else None,
+            top1=known_weights.top1 if known_weights and job.overrides == Overrides() else None,
+        ),
+        parameters=network.parameters,
+        macs=costs(arch, recipe.resolution, network.classes).macs,
+        padding=network.padding,
+        tool=f"effnet-edge {__version__}",
+        labels=labels,
+    )
