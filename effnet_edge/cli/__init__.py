@@ -1,1 +1,63 @@
-def main(): ...
+"""The ``effnet-edge`` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from effnet_edge import __version__
+from effnet_edge.cli import convert, demo, models, predict, scale
+from effnet_edge.cli.output import note
+from effnet_edge.errors import EffnetEdgeError
+
+INTERRUPTED = 130
+"""The shell's exit status for a command ended by Ctrl-C (128 + SIGINT)."""
+
+_DESCRIPTION = """\
+EfficientNet at the edge: convert trained weights, run them on the device.
+
+  effnet-edge demo                              classify a photo, right now
+  effnet-edge convert --weights lite --phi 0    make a model
+  effnet-edge predict cat.jpg                   label a photo
+"""
+
+_EPILOG = """\
+exit status: 0 done, 1 something failed, 2 wrong usage, 130 interrupted
+environment: EFFNET_EDGE_HOME    where models and downloaded weights live
+             EFFNET_EDGE_MIRROR  where to download known weights from instead
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status (see ``effnet-edge --help``)."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except EffnetEdgeError as error:
+        note(f"effnet-edge: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        note("effnet-edge: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`| head`). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="effnet-edge",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"effnet-edge {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (convert, predict, models, scale, demo):
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,233 @@
+"""``effnet-edge convert``: trained weights to model files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.cli.arguments import channel_values, phi_list, resolution
+from effnet_edge.cli.output import image_size, mac_count, megabytes, millions, note, print_json
+from effnet_edge.errors import EffnetEdgeError, UsageError
+from effnet_edge.metadata import summary
+from effnet_edge.recipe import INTERPOLATIONS
+from effnet_edge.store import FORMATS, ModelStore
+
+if TYPE_CHECKING:
+    from effnet_edge.converters.convert import Conversion, Job
+
+_DESCRIPTION = """\
+Turn trained EfficientNet weights into ONNX and TFLite models in the model store.
+
+  effnet-edge convert --phi 2                      torchvision's ImageNet weights of B2
+  effnet-edge convert --phi 0-7                    all of B0..B7
+  effnet-edge convert --weights lite --phi 0       Lite0, from the installed package
+  effnet-edge convert --weights flowers.pth --labels flowers.txt --name flowers
+                                                   your own fine-tuned checkpoint
+
+Checkpoints of torchvision, timm, efficientnet-pytorch and Keras are recognised by what is in
+them: .pth, .pt, .safetensors, .keras, .h5. Nothing in a checkpoint is ever executed.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the ``effnet-edge`` parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "convert",
+        help="turn trained weights into ONNX and TFLite models",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--phi", type=phi_list, help="which of the family: 2, 0,2,4 or 0-7; read from a checkpoint"
+    )
+    parser.add_argument(
+        "--weights",
+        default="torchvision",
+        metavar="NAME_OR_FILE",
+        help="known weights (--list-weights shows them) or a checkpoint file (default: torchvision)",
+    )
+    parser.add_argument("--list-weights", action="store_true", help="list the known weights")
+    parser.add_argument(
+        "--dialect",
+        choices=("torchvision", "timm", "tf", "efficientnet-pytorch", "keras"),
+        help="whose checkpoint this is, where its names can't tell: 'timm' pads symmetrically with "
+        "batch-norm epsilon 1e-5 (efficientnet_bX), 'tf' pads SAME with 1e-3 (tf_efficientnet_bX)",
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="class names, one a line")
+    parser.add_argument("--name", help="what to call the model (default: efficientnet-b2-fp32 ...)")
+    parser.add_argument(
+        "--format",
+        choices=(*FORMATS, "both"),
+        default="both",
+        help="which files to write (default: both)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="write here, not in the store"
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", help="download known weights from this address or folder instead"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    fed = parser.add_argument_group(
+        "how the images were fed in training (default: as the weights' own recipe says)"
+    )
+    fed.add_argument("--mean", nargs="+", metavar="M", help="one or three numbers, 0..1 scale")
+    fed.add_argument("--std", nargs="+", metavar="S", help="one or three numbers, 0..1 scale")
+    fed.add_argument(
+        "--resolution", type=resolution, metavar="PIXELS", help="240, or height x width as 240x320"
+    )
+    fed.add_argument(
+        "--crop", type=float, metavar="FRACTION", help="part of the short side kept: 0.875"
+    )
+    fed.add_argument("--interpolation", choices=INTERPOLATIONS)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert every asked phi; a failure of one doesn't lose the others."""
+    if args.list_weights:
+        return _list_weights(as_json=args.json)
+    jobs = _jobs(args)
+    from effnet_edge.converters.convert import convert
+
+    store = ModelStore()
+    done: list[Conversion] = []
+    status = 0
+    for job in jobs:
+        try:
+            with _StepBar(job) as bar:
+                result = convert(
+                    job, store, output=args.output, mirror=args.mirror, progress=bar.step
+                )
+        except EffnetEdgeError as error:
+            if len(jobs) == 1:
+                raise
+            note(f"effnet-edge: phi {job.phi}: {error}")
+            status = error.exit_code
+            continue
+        done.append(result)
+        for line in result.notes:
+            note(f"note: {line}")
+        if not args.json:
+            _print_summary(result, in_store=args.output is None)
+    if args.json:
+        print_json([_conversion_json(result) for result in done])
+    return status
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    try:
+        from effnet_edge.converters.convert import Overrides, plan
+    except ModuleNotFoundError as error:
+        raise EffnetEdgeError(
+            f"converting needs the package {error.name!r}: pip install 'effnet-edge[convert]'"
+        ) from error
+    try:
+        mean = channel_values(args.mean) if args.mean else None
+        std = channel_values(args.std) if args.std else None
+    except ValueError as error:
+        raise UsageError(f"--mean and --std take numbers on the 0..1 scale: {error}") from None
+    return plan(
+        args.weights,
+        args.phi,
+        dialect=args.dialect,
+        labels=args.labels,
+        name=args.name,
+        formats=FORMATS if args.format == "both" else (args.format,),
+        overrides=Overrides(args.resolution, args.crop, args.interpolation, mean, std),
+    )
+
+
+class _StepBar:
+    """A progress bar over the steps of one conversion, on a terminal only."""
+
+    _STEPS = 5
+
+    def __init__(self, job: Job) -> None:
+        self._what = str(job.weights if isinstance(job.weights, Path) else job.weights.file)
+
+    def __enter__(self) -> _StepBar:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=self._STEPS,
+            desc=self._what,
+            bar_format="{desc}: {bar:20} {postfix}",
+            file=sys.stderr,
+            leave=False,
+            disable=None,
+        )
+        return self
+
+    def step(self, name: str) -> None:
+        self._bar.set_postfix_str(name)
+        self._bar.update()
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+
+def _print_summary(result: Conversion, *, in_store: bool) -> None:
+    metadata = result.metadata
+    print(f"{metadata.name}  ({result.seconds:.1f} s)")
+    print(
+        f"  {millions(metadata.parameters)} parameters, {mac_count(metadata.macs)} MACs, "
+        f"input {image_size(metadata.recipe.resolution)}, {metadata.classes} classes"
+    )
+    for path in result.files.values():
+        print(f"  {megabytes(path.stat().st_size):>9}  {path}")
+    model = metadata.name if in_store else next(iter(result.files.values()))
+    print(f"  run it: effnet-edge predict PHOTO --model {model}")
+
+
+def _conversion_json(result: Conversion) -> dict[str, Any]:
+    return {
+        **summary(result.metadata),
+        "files": {
+            model_format: {"path": str(path), "bytes": path.stat().st_size}
+            for model_format, path in result.files.items()
+        },
+        "seconds": round(result.seconds, 3),
+        "notes": list(result.notes),
+    }
+
+
+def _list_weights(*, as_json: bool) -> int:
+    from effnet_edge.cli.output import table
+    from effnet_edge.models.weights import KNOWN_WEIGHTS
+
+    if as_json:
+        print_json(
+            [
+                {
+                    "weights": row.name,
+                    "family": row.family,
+                    "phi": row.phi,
+                    "file": row.file,
+                    "url": row.url,
+                    "package": row.package,
+                    "top1": row.top1,
+                    "resolution": row.recipe.resolution,
+                }
+                for row in KNOWN_WEIGHTS
+            ]
+        )
+        return 0
+    print(
+        table(
+            ("weights", "phi", "input", "top-1 %", "file"),
+            [
+                (
+                    row.name,
+                    str(row.phi),
+                    image_size(row.recipe.resolution),
+                    "-" if row.top1 is None else f"{row.top1:.2f}",
+                    row.file,
+                )
+                for row in KNOWN_WEIGHTS
+            ],
+        )
+    )
+    return 0

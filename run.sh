@@ -1,0 +1,70 @@
+#!/bin/sh
+# The two commands of the README, for a machine that has only Python:
+#   sh run.sh demo    set everything up and classify a photo with trained weights
+#   sh run.sh test    set everything up and run every check
+set -eu
+cd "$(dirname "$0")"
+
+usage() {
+    sed -n '2,4s/^# //p' "$0"
+    exit 2
+}
+
+# Debian keeps venv's bootstrap in a package of its own.
+need_venv() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null && return
+    echo "Python's venv module is missing: installing python3-venv" >&2
+    if [ "$(id -u)" = 0 ]; then
+        sudo=
+    elif command -v sudo >/dev/null; then
+        sudo=sudo
+    else
+        echo "run as root: apt-get install python3-venv" >&2
+        exit 1
+    fi
+    $sudo apt-get update -q && $sudo apt-get install -qy python3-venv
+}
+
+# environment FOLDER PIP_ARGUMENTS...: a virtual environment with these packages
+environment() {
+    folder=$1
+    shift
+    [ -x "$folder/bin/python" ] || python3 -m venv "$folder"
+    "$folder/bin/pip" install -q --disable-pip-version-check "$@"
+}
+
+demo() {
+    need_venv
+    environment .venv '.[demo]'
+    .venv/bin/effnet-edge demo
+    echo
+    echo "Now try: .venv/bin/effnet-edge predict YOUR_PHOTO.jpg"
+}
+
+tests() {
+    need_venv
+    echo "== lint, types, fast tests =="
+    environment .venv-test '.[test,lint]'
+    .venv-test/bin/ruff check .
+    .venv-test/bin/ruff format --check .
+    .venv-test/bin/mypy
+    .venv-test/bin/pytest -n 2 -m 'not oracle'
+
+    echo "== fast tests on the oldest versions that pyproject.toml allows =="
+    environment .venv-floor packaging
+    environment .venv-floor --no-deps .
+    .venv-floor/bin/python tests/floors.py > .venv-floor/constraints.txt
+    environment .venv-floor -c .venv-floor/constraints.txt '.[test]'
+    .venv-floor/bin/pytest -n 2 -m 'not oracle'
+
+    echo "== against the oracles: torch, timm, torchvision, efficientnet-pytorch, Keras =="
+    environment .venv-test -r tests/oracle/requirements.txt
+    environment .venv-test --no-deps -r tests/oracle/requirements-no-deps.txt
+    .venv-test/bin/pytest -m oracle
+}
+
+case "${1-}" in
+    demo) demo ;;
+    test) tests ;;
+    *) usage ;;
+esac
