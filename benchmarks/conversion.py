@@ -42,6 +42,7 @@ def _peak_bytes(usage: resource.struct_rusage) -> int:
 
 
 def main() -> None:
+    """Measure what the command line asks for and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,0 +1,1 @@
+"""Converters: trained checkpoints in, ONNX and TFLite model files out."""

@@ -53,6 +53,7 @@ class ModelMetadata:
 
     @property
     def classes(self) -> int:
+        """How many classes the model tells apart."""
         return len(self.labels)
 
     def to_json(self) -> str:
@@ -76,7 +77,7 @@ class ModelMetadata:
             data["source"] = Source(**data["source"])
             return cls(**data, labels=labels)
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ModelError(f"the model's description of itself is malformed: {error!r}") from error
+            raise ModelError(f"the model's own description is malformed: {error!r}") from error
 
 
 def summary(metadata: ModelMetadata) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Recipe:
         return min(side / around for side, around in zip(self.resolution, self.resize, strict=True))
 
     def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads."""
         return asdict(self)
 
     @classmethod

@@ -59,10 +59,12 @@ class BlockSpec:
 
     @property
     def has_expand(self) -> bool:
+        """Whether a 1x1 convolution widens the input first."""
         return self.expanded_channels != self.in_channels
 
     @property
     def has_residual(self) -> bool:
+        """Whether the input is added to the output."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
 

@@ -35,6 +35,7 @@ class Costs:
     stages: tuple[StageCost, ...]
 
     def peak_activation_bytes(self, bytes_per_element: int) -> int:
+        """Peak activation memory in bytes for elements of that size."""
         return self.peak_activations * bytes_per_element
 
 

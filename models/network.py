@@ -44,10 +44,12 @@ class Conv:
 
     @property
     def kernel(self) -> int:
+        """Height and width of the square kernel."""
         return int(self.weight.shape[2])
 
     @property
     def out_channels(self) -> int:
+        """Number of output channels."""
         return int(self.weight.shape[0])
 
 
@@ -101,6 +103,7 @@ class Network:
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return int(self.head.weight.shape[0])
 
     @property

@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
         "--weights",
         default="torchvision",
         metavar="NAME_OR_FILE",
-        help="known weights (--list-weights shows them) or a checkpoint file (default: torchvision)",
+        help="known weights (see --list-weights) or a checkpoint file (default: torchvision)",
     )
     parser.add_argument("--list-weights", action="store_true", help="list the known weights")
     parser.add_argument(
@@ -67,7 +67,7 @@ def add_parser(commands: Any) -> None:
         "--output", type=Path, metavar="FOLDER", help="write here, not in the store"
     )
     parser.add_argument(
-        "--mirror", metavar="URL", help="download known weights from this address or folder instead"
+        "--mirror", metavar="URL", help="get known weights from this address or folder"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     fed = parser.add_argument_group(

@@ -110,11 +110,13 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print_json([_model_json(model) for model in models])
         return 0
+    described = None
     for model in models:
-        if model.metadata is None:
+        described = model.metadata
+        if described is None:
             raise ModelError(f"{model.path} can't be used: {model.error}")
-    described = models[0].metadata
-    assert described is not None
+    if described is None:
+        raise ModelError(f"{name} was removed while it was being read")
     recipe, source = described.recipe, described.source
     print(described.name)
     for label, value in (

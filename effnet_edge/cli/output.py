@@ -29,6 +29,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = ""
 
 
 def print_json(data: Any) -> None:
+    """Print one JSON document."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -43,6 +44,7 @@ def megabytes(size: int) -> str:
 
 
 def millions(count: int) -> str:
+    """Format a count in units of 10^6."""
     return f"{count / 1e6:.2f} M"
 
 
