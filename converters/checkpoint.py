@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from effnet_edge.converters import hdf5_file, keras_file, pytorch_file, safetensors_file
 from effnet_edge.converters.keras_file import KerasModel
-from effnet_edge.converters.pickle_reader import StoredTensor
+from effnet_edge.converters.torch_tensors import StoredTensor
 from effnet_edge.converters.unwrap import Weights, find_weights
 from effnet_edge.errors import CheckpointError
 

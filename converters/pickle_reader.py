@@ -12,83 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from effnet_edge.converters.torch_tensors import (
+    STORAGE_DTYPES,
+    TORCH_DTYPES,
+    MalformedError,
+    Storage,
+    StoredTensor,
+    counted,
+    stored_tensor,
+)
 from effnet_edge.errors import CheckpointError
-
-MAX_DIMENSIONS = 8
-
-BFLOAT16 = "bfloat16"
-"""Stands where a numpy dtype name would: numpy has no such type."""
-
-STORAGE_DTYPES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": BFLOAT16,
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "UntypedStorage": "uint8",
-}
-_TORCH_DTYPES = {
-    "float64": "float64",
-    "double": "float64",
-    "float32": "float32",
-    "float": "float32",
-    "float16": "float16",
-    "half": "float16",
-    "bfloat16": BFLOAT16,
-    "int64": "int64",
-    "int32": "int32",
-    "int16": "int16",
-    "int8": "int8",
-    "uint8": "uint8",
-    "bool": "bool",
-}
-
-
-class _MalformedError(Exception):
-    """The pickle does what no checkpoint writer does; the caller says where."""
 
 
 class _PickleFile(Protocol):
     def read(self, size: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A run of ``count`` elements of ``dtype`` that lies elsewhere in the file under ``key``."""
-
-    key: str
-    dtype: str
-    count: int
-
-    @property
-    def item_bytes(self) -> int:
-        """Bytes of one element."""
-        return item_bytes(self.dtype)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A strided view of a storage, in elements of ``dtype``; checked to lie inside of it."""
-
-    storage: Storage
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=object)) if self.shape else 1
 
 
 @dataclass(eq=False)
@@ -112,44 +50,16 @@ class _Global:
     name: str
 
 
-def item_bytes(dtype: str) -> int:
-    """Bytes of one element of ``dtype`` as this module names them."""
-    return 2 if dtype == BFLOAT16 else np.dtype(dtype).itemsize
-
-
-def stored_array(data: NDArray[np.uint8], tensor: StoredTensor, *, big: bool) -> NDArray[Any]:
-    """The tensor's values: floats as float32, other types as they are.
-
-    ``data`` is the storage's bytes; float32 tensors are read-only views of it. ``big`` tells the
-    byte order. Raises CheckpointError if the storage is shorter than the pickle claimed.
-    """
-    bfloat = tensor.dtype == BFLOAT16
-    dtype = np.dtype("uint16" if bfloat else tensor.dtype).newbyteorder(">" if big else "<")
-    elements = data.nbytes // dtype.itemsize
-    if tensor.size and tensor.offset + _reach(tensor.shape, tensor.strides) >= elements:
-        raise CheckpointError(f"storage {tensor.storage.key} is shorter than its tensors")
-    if not tensor.size:
-        return np.zeros(tensor.shape, np.float32)
-    flat = np.frombuffer(data, dtype, elements)[tensor.offset :]
-    view = np.lib.stride_tricks.as_strided(
-        flat, tensor.shape, [stride * dtype.itemsize for stride in tensor.strides], writeable=False
-    )
-    if bfloat:
-        widened: NDArray[Any] = (view.astype(np.uint32) << 16).view(np.float32)
-        return widened
-    if dtype.kind == "f":
-        return view.astype(np.float32, copy=False)
-    return view
-
-
-def unpickle(file: _PickleFile) -> Any:
+def unpickle(file: _PickleFile) -> tuple[Any, dict[str, Storage]]:
     """Read one pickle: containers and scalars as they are, tensors as `StoredTensor`, everything
-    else as `Inert`.
+    else as `Inert`; and all storages that it mentions, by key.
 
     Raises CheckpointError for a name outside the allow-list or a damaged stream.
     """
     try:
-        return _Reader(file, encoding="utf-8", errors="replace").load()
+        reader = _Reader(file, encoding="utf-8", errors="replace")
+        reader.storages = {}
+        return reader.load(), reader.storages
     except CheckpointError:
         raise
     except Exception as error:
@@ -162,27 +72,17 @@ def unpickle(file: _PickleFile) -> Any:
 _Builder = Callable[..., Any]
 
 
-def _counted(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise _MalformedError("a tensor has a size that is no count")
-    return value
-
-
-def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    return sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-
-
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
     if not isinstance(storage, Storage):
-        raise _MalformedError("a tensor without a storage")
-    return _tensor(storage, storage.dtype, offset, size, stride)
+        raise MalformedError("a tensor without a storage")
+    return stored_tensor(storage, storage.dtype, offset, size, stride)
 
 
 def _rebuild_tensor_v2(
     storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, meta: Any = None
 ) -> StoredTensor:
     if meta:
-        raise _MalformedError("a tensor is stored as a lazy conjugate or negative")
+        raise MalformedError("a tensor is stored as a lazy conjugate or negative")
     return _rebuild_tensor(storage, offset, size, stride)
 
 
@@ -190,28 +90,14 @@ def _rebuild_tensor_v3(
     storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
 ) -> StoredTensor:
     if not isinstance(storage, Storage) or not isinstance(dtype, _Global):
-        raise _MalformedError("a tensor without a storage or type")
-    known = _TORCH_DTYPES.get(dtype.name.removeprefix("torch."))
+        raise MalformedError("a tensor without a storage or type")
+    known = TORCH_DTYPES.get(dtype.name.removeprefix("torch."))
     if known is None:
         raise CheckpointError(
             f"it holds tensors of type {dtype.name}, which isn't read: convert them to float32 "
             "before saving"
         )
-    return _tensor(storage, known, offset, size, stride)
-
-
-def _tensor(storage: Storage, dtype: str, offset: Any, size: Any, stride: Any) -> StoredTensor:
-    if type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride):
-        raise _MalformedError("a tensor whose size and stride don't match")
-    if len(size) > MAX_DIMENSIONS:
-        raise _MalformedError(f"a tensor of {len(size)} dimensions")
-    shape, strides = tuple(map(_counted, size)), tuple(map(_counted, stride))
-    tensor = StoredTensor(storage, dtype, _counted(offset), shape, strides)
-    room = storage.count * storage.item_bytes // item_bytes(dtype)
-    # The second condition keeps stride 0 from making terabytes of a single number.
-    if tensor.size and (tensor.offset + _reach(shape, strides) >= room or tensor.size > room):
-        raise _MalformedError(f"a tensor of shape {shape} reaches beyond its storage of {room}")
-    return tensor
+    return stored_tensor(storage, known, offset, size, stride)
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -263,7 +149,7 @@ _INERT_NAMES = frozenset(
         *(f"builtins.{name}" for name in ("bool", "bytearray", "bytes", "complex", "dict")),
         *(f"builtins.{name}" for name in ("float", "frozenset", "int", "list", "object")),
         *(f"builtins.{name}" for name in ("range", "set", "slice", "str", "tuple")),
-        *(f"torch.{name}" for name in _TORCH_DTYPES),
+        *(f"torch.{name}" for name in TORCH_DTYPES),
     }
 )
 _INERT_PACKAGES = (
@@ -316,7 +202,7 @@ def _look_up(module: str, name: str) -> _Global:
 
 def _call(function: Any, arguments: Any) -> Any:
     if not isinstance(function, _Global) or type(arguments) is not tuple:
-        raise _MalformedError("a call of something that is no function")
+        raise MalformedError("a call of something that is no function")
     builder = _BUILDERS.get(function.name)
     if builder is not None:
         return builder(*arguments)
@@ -338,6 +224,7 @@ class _Reader(pickle._Unpickler):
     append: Callable[[Any], None]
     readline: Callable[[], bytes]
     pop_mark: Callable[[], list[Any]]
+    storages: dict[str, Storage]
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the name itself, or refuse it."""
@@ -353,7 +240,7 @@ class _Reader(pickle._Unpickler):
             )
         kind, key, count = pid[1], pid[2], pid[4]
         if len(pid) > 5 and pid[5] is not None:
-            raise _MalformedError(
+            raise MalformedError(
                 "a storage that is a view of another: save it with a newer PyTorch"
             )
         name = kind.name.rpartition(".")[2] if isinstance(kind, _Global) else ""
@@ -363,8 +250,10 @@ class _Reader(pickle._Unpickler):
                 "to float32 before saving"
             )
         if type(key) is not str:
-            raise _MalformedError("a storage without a key")
-        return Storage(key, STORAGE_DTYPES[name], _counted(count))
+            raise MalformedError("a storage without a key")
+        storage = Storage(key, STORAGE_DTYPES[name], counted(count))
+        self.storages.setdefault(key, storage)
+        return storage
 
     def _reduce(self) -> None:
         arguments = self.stack.pop()
@@ -405,7 +294,7 @@ class _Reader(pickle._Unpickler):
         target = self.stack[-1]
         mapping = target.state if isinstance(target, Inert) else target
         if type(mapping) is not dict:
-            raise _MalformedError("an item set on something that is no dictionary")
+            raise MalformedError("an item set on something that is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if _plain_key(key):
                 mapping[key] = value
@@ -422,7 +311,7 @@ class _Reader(pickle._Unpickler):
         self.append(self.pop_mark())
 
     def _refuse(self) -> None:
-        raise _MalformedError("an instruction that no checkpoint needs")
+        raise MalformedError("an instruction that no checkpoint needs")
 
     _safe_opcodes: ClassVar[dict[int, Any]] = {
         pickle.REDUCE[0]: _reduce,

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effnet_edge.converters.pickle_reader import StoredTensor, stored_array, unpickle
+from effnet_edge.converters.pickle_reader import unpickle
+from effnet_edge.converters.torch_tensors import Storage, StoredTensor, stored_array
 from effnet_edge.errors import CheckpointError
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
@@ -69,7 +70,7 @@ def read_zip(path: Path) -> PyTorchFile:
         )
     order = records.get(f"{folder}byteorder")
     big = order is not None and order.tobytes().strip() == b"big"
-    root = _unpickle(path, io.BytesIO(document.tobytes()))
+    root, _ = _unpickle(path, io.BytesIO(document.tobytes()))
 
     def read(tensor: StoredTensor) -> NDArray[Any]:
         record = records.get(f"{folder}data/{tensor.storage.key}")
@@ -88,17 +89,17 @@ def read_legacy(path: Path) -> PyTorchFile:
     data = _map(path)
     stream = io.BytesIO(data[:_MAX_PICKLE_BYTES].tobytes())
     stream.seek(len(LEGACY_MAGIC))
-    protocol = _unpickle(path, stream)
+    protocol, _ = _unpickle(path, stream)
     if protocol != _LEGACY_PROTOCOL:
         raise CheckpointError(f"{path} has legacy protocol {protocol!r:.40}, which isn't known")
     _unpickle(path, stream)
-    root = _unpickle(path, stream)
-    keys = _unpickle(path, stream)
+    root, known = _unpickle(path, stream)
+    keys, _ = _unpickle(path, stream)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise CheckpointError(f"{path} has no list of storages: it is damaged")
     position = stream.tell()
     # The item size of a storage stands in the pickle only, so the runs can be found only in turn.
-    sizes = _storage_item_bytes(root)
+    sizes = {key: storage.item_bytes for key, storage in known.items()}
     storages: dict[str, NDArray[np.uint8]] = {}
     for key in keys:
         count = int.from_bytes(data[position : position + 8].tobytes(), "little", signed=True)
@@ -119,30 +120,7 @@ def read_legacy(path: Path) -> PyTorchFile:
     return PyTorchFile(root, read)
 
 
-def _storage_item_bytes(root: Any) -> dict[str, int]:
-    """Element sizes of all storages that tensors anywhere in ``root`` refer to."""
-    sizes: dict[str, int] = {}
-    seen: set[int] = set()
-    queue = [root]
-    while queue:
-        item = queue.pop()
-        if isinstance(item, StoredTensor):
-            sizes[item.storage.key] = item.storage.item_bytes
-            continue
-        if id(item) in seen:
-            continue
-        if isinstance(item, dict):
-            children = list(item.values())
-        elif isinstance(item, list | tuple):
-            children = list(item)
-        else:
-            children = list(getattr(item, "state", {}).values())
-        seen.add(id(item))
-        queue.extend(children)
-    return sizes
-
-
-def _unpickle(path: Path, stream: io.BytesIO) -> Any:
+def _unpickle(path: Path, stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:
     try:
         return unpickle(stream)
     except CheckpointError as error:

@@ -132,6 +132,10 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     """A buffer whose data is aligned as the schema asks (16 bytes), which the generated code
     leaves out, and is copied once, straight into the file."""
 
+    def __init__(self, data: NDArray[Any]) -> None:
+        super().__init__()
+        self.data = data
+
     def Pack(self, builder: Any) -> Any:  # noqa: N802
         builder.StartVector(1, self.data.nbytes, 16)
         builder.head -= self.data.nbytes

@@ -221,6 +221,7 @@ def test_a_whole_pickled_model_is_refused_with_the_way_out(tmp_path):
         View(np.ones(8, np.float32), 0, (2**40, 2**40), (0, 0)),
         View(np.ones(8, np.float32), 0, (2,) * 60, (0,) * 60),
         View(np.ones(8, np.float32), 0, (True,), (1,)),
+        View(np.ones(8, np.float32), 0, (0, 2**62), (1, 1)),
     ],
 )
 @pytest.mark.parametrize("write", [write_torch_zip, write_torch_legacy])
@@ -235,6 +236,13 @@ def test_a_storage_shorter_than_claimed_is_refused(tmp_path):
         archive.writestr("archive/data.pkl", document)
         archive.writestr("archive/data/0", storages["0"][:10].tobytes())
     assert "shorter" in refusal(path)
+
+
+def test_tensors_among_the_options_do_not_confuse_a_legacy_file(tmp_path):
+    queue = Call(Name("collections", "deque"), ([np.ones(5, np.float16)],))
+    saved = {"history": queue, "state_dict": small()}
+    tensor = read_checkpoint(write_torch_legacy(tmp_path / "a.pt", saved)).tensors[STEM]
+    np.testing.assert_array_equal(tensor, small()[STEM])
 
 
 def test_a_thousand_copies_of_one_storage_are_refused(tmp_path):

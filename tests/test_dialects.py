@@ -419,6 +419,33 @@ def test_keras_models_that_do_something_else_are_refused(layer):
         read_network(checkpoint(keras_tensors(), keras=model))
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        keras_layers(KerasLayer("r", "Rescaling", {"scale": "much"})),
+        keras_layers(KerasLayer("r", "Rescaling", {"scale": {"config": 3}})),
+        keras_layers(KerasLayer("r", "Rescaling", {})),
+        keras_layers(rescaling(-1)),
+        keras_layers(rescaling(1e400)),
+        keras_layers(normalization([0, 0, 0], [-1, -1, -1])),
+        keras_layers(rescaling(1), after=(KerasLayer("b", "BatchNormalization", {"epsilon": {}}),)),
+        keras_layers(rescaling(1), after=(KerasLayer("stem_conv_pad", "ZeroPadding2D", {}),)),
+        keras_layers(
+            rescaling(1), after=(KerasLayer("stem_conv_pad", "ZeroPadding2D", {"padding": [1, 1]}),)
+        ),
+    ],
+)
+def test_keras_configurations_that_make_no_sense_are_refused(model):
+    with pytest.raises(CheckpointError, match=r"file\.pth"):
+        read_network(checkpoint(keras_tensors(), keras=model))
+
+
+def test_keras_weights_normalised_by_nonsense_are_refused(tmp_path):
+    layers = keras_variables(B0, variance=(-1, 1, 1))
+    with pytest.raises(CheckpointError, match="nonsense"):
+        read_network(read_checkpoint(write_keras_legacy(tmp_path / "a.h5", layers)))
+
+
 def test_keras_without_normalization_asks_how_it_was_fed():
     tensors = {k: v for k, v in keras_tensors().items() if "normalization" not in k}
     weights = checkpoint(tensors, keras=KerasModel(None))

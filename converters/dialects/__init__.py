@@ -109,7 +109,7 @@ def read_network(
     arch = recognise(tensors, chosen.names, where, phi, family)
     recipe = weights_recipe or default_recipe(key, arch)
     if read is not None and weights_recipe is None:
-        recipe = keras.with_normalization(recipe, read)
+        recipe = keras.with_normalization(recipe, read, where)
         if read.mean is None and (mean is None or std is None):
             raise CheckpointError(
                 f"{where} holds no Normalization layer, so it doesn't say how its images were fed: "

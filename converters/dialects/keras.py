@@ -7,13 +7,19 @@ variance, and a second Rescaling by its square root makes up for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effnet_edge.converters.dialects.keras_input import (
+    composed_normalization,
+    input_size,
+    stored_normalization,
+)
 from effnet_edge.converters.dialects.names import (
     BlockNames,
     ConvNames,
@@ -25,14 +31,11 @@ from effnet_edge.converters.keras_file import KerasLayer, block_name
 from effnet_edge.errors import CheckpointError
 from effnet_edge.models.architecture import Architecture, BlockSpec
 from effnet_edge.models.geometry import padding_before_after
-from effnet_edge.recipe import IMAGENET_STD, Recipe
+from effnet_edge.recipe import Recipe
 
 ANCHOR = "stem_conv/kernel"
 
 _DEFAULT_EPSILON = 1e-3
-_LEAST_DEVIATION = 1e-7
-"""``keras.config.epsilon()``, which Normalization puts below its square root of the variance."""
-
 # Layers that change nothing at inference, or that are EfficientNet's own parts.
 _PARTS = frozenset(
     {
@@ -107,12 +110,13 @@ def adapt(
     notes: list[str] = []
     if layers is None:
         epsilon = _DEFAULT_EPSILON
-        mean, std = _stored_normalization(tensors, normalizations, notes)
+        mean, std = stored_normalization(tensors, normalizations, notes)
         resolution = None
     else:
-        epsilon = _check_layers(layers, where, notes)
-        mean, std = _composed_normalization(tensors, layers, where)
-        resolution = _input_size(layers)
+        with _reading_configuration(where):
+            epsilon = _check_layers(layers, where, notes)
+            mean, std = composed_normalization(tensors, layers, where)
+            resolution = input_size(layers)
     laid_out.update(_classifier(rest, epsilon, where))
     return KerasWeights(laid_out, epsilon, mean, std, resolution, tuple(notes))
 
@@ -132,14 +136,24 @@ def check_padding(
     for name, kernel in strided:
         wanted = [list(padding_before_after("same", side, kernel, 2)) for side in size]
         layer = paddings.get(name)
-        found = None if layer is None else layer.config.get("padding")
-        if found is not None and [list(pair) for pair in found] != wanted:
+        with _reading_configuration(where):
+            found = [list(pair) for pair in layer.config["padding"]] if layer else wanted
+        if found != wanted:
             raise CheckpointError(
                 f"{where} was built for another input size: at {recipe.resolution[0]} x "
                 f"{recipe.resolution[1]} its layer {name} would pad {found}, where {wanted} is "
                 "right. Give --resolution as in training, or build the model for this size"
             )
         size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+
+
+@contextmanager
+def _reading_configuration(where: str) -> Iterator[None]:
+    """Turn what a configuration of unexpected shape causes into an error about the file."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where} has a model configuration that can't be read") from error
 
 
 _ALL = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
@@ -250,95 +264,11 @@ def _check_layers(layers: tuple[KerasLayer, ...], where: str, notes: list[str]) 
     return epsilons.pop() if epsilons else _DEFAULT_EPSILON
 
 
-def _input_size(layers: tuple[KerasLayer, ...]) -> tuple[int, int] | None:
-    for layer in layers:
-        shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape")
-        if isinstance(shape, list) and len(shape) == 4:
-            height, width = shape[1:3]
-            if isinstance(height, int) and isinstance(width, int):
-                return height, width
-    return None
-
-
-Triple = tuple[float, float, float]
-
-
-def _composed_normalization(
-    tensors: Mapping[str, NDArray[Any]], layers: tuple[KerasLayer, ...], where: str
-) -> tuple[Triple, Triple] | tuple[None, None]:
-    """All Rescaling and Normalization layers before the stem, as one (x / 255 - mean) / std."""
-    scale, shift = np.ones(3), np.zeros(3)
-    found = False
-    for layer in layers:
-        if layer.kind == "Conv2D":
-            break
-        if layer.kind == "Rescaling":
-            factor = _channels(layer.config.get("scale"), layer, where)
-            scale, shift = scale * factor, shift * factor
-            shift = shift + _channels(layer.config.get("offset", 0.0), layer, where)
-            found = True
-        elif layer.kind == "Normalization":
-            if layer.config.get("invert"):
-                raise CheckpointError(f"{where}: {layer.name} inverts, which isn't converted")
-            mean = _given(tensors, layer, "mean", where)
-            deviation = np.maximum(
-                np.sqrt(_given(tensors, layer, "variance", where)), _LEAST_DEVIATION
-            )
-            scale, shift = scale / deviation, (shift - mean) / deviation
-            found = True
-    if not found:
-        return None, None
-    if not (np.isfinite(scale) & (scale > 0) & np.isfinite(shift)).all():
-        raise CheckpointError(f"{where} normalises its input in a way that can't be converted")
-    std = 1 / (255 * scale)
-    return _triple(0.0 - shift * std), _triple(std)
-
-
-def _given(
-    tensors: Mapping[str, NDArray[Any]], layer: KerasLayer, what: str, where: str
-) -> NDArray[np.float64]:
-    inline = layer.config.get(what)
-    stored = tensors.get(f"{layer.name}/{what}")
-    return _channels(stored if inline is None else inline, layer, where)
-
-
-def _channels(value: Any, layer: KerasLayer, where: str) -> NDArray[np.float64]:
-    if isinstance(value, Mapping):
-        value = value.get("config", {}).get("value")
-    try:
-        return np.broadcast_to(np.asarray(value, np.float64).reshape(-1), (3,))
-    except (TypeError, ValueError):
-        raise CheckpointError(
-            f"{where}: the layer {layer.name} doesn't say how it scales the three channels"
-        ) from None
-
-
-def _stored_normalization(
-    tensors: Mapping[str, NDArray[Any]], layers: set[str], notes: list[str]
-) -> tuple[Triple, Triple] | tuple[None, None]:
-    """The same from a weights-only file: Rescaling(1/255) and one Normalization."""
-    if len(layers) != 1:
-        return None, None
-    (layer,) = layers
-    mean, variance = tensors.get(f"{layer}/mean"), tensors[f"{layer}/variance"]
-    if mean is None or mean.size != 3 or variance.size != 3:
-        return None, None
-    if np.allclose(variance.ravel(), IMAGENET_STD, atol=1e-4):
-        notes.append(
-            "the stored variance is ImageNet's standard deviation, as in Keras's released weights, "
-            "and was read as such"
-        )
-        return _triple(mean.ravel()), IMAGENET_STD
-    return _triple(mean.ravel()), _triple(np.maximum(np.sqrt(variance.ravel()), _LEAST_DEVIATION))
-
-
-def _triple(values: NDArray[Any]) -> Triple:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
-
-
-def with_normalization(recipe: Recipe, weights: KerasWeights) -> Recipe:
-    """``recipe`` with the mean and std that the file holds, if it does."""
+def with_normalization(recipe: Recipe, weights: KerasWeights, where: str) -> Recipe:
+    """``recipe`` with the mean and std that the file holds, if it does. Raises CheckpointError."""
     if weights.mean is None or weights.std is None:
         return recipe
-    return replace(recipe, mean=weights.mean, std=weights.std)
+    try:
+        return replace(recipe, mean=weights.mean, std=weights.std)
+    except ValueError as error:
+        raise CheckpointError(f"{where} normalises its input by nonsense: {error}") from None

@@ -25,6 +25,7 @@ from PIL import Image  # noqa: E402
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+CALIBRATION_PHOTOS = 8
 
 LIBRARIES = (
     "torchvision",
@@ -70,7 +71,7 @@ def calibrated_model(
     if library == "keras":
         return _keras(phi, classes, (height, width))
     model = _torch_model(library, phi, lite, classes, (height, width))
-    _calibrate(model, _normalised(photos((height, width)), MEAN, STD))
+    _calibrate(model, _normalised(photos((height, width))[:CALIBRATION_PHOTOS], MEAN, STD))
 
     def save(path: Path) -> Path:
         torch.save(model.state_dict(), path)
@@ -184,7 +185,8 @@ def calibrate_keras(model: Any, resolution: tuple[int, int]) -> None:
         elif isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
     with torch.no_grad():
-        model(torch.from_numpy(photos(resolution).astype(np.float32)), training=True)
+        batch = photos(resolution)[:CALIBRATION_PHOTOS].astype(np.float32)
+        model(torch.from_numpy(batch), training=True)
 
 
 def _all_layers(model: Any) -> list[Any]:

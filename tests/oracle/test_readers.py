@@ -32,7 +32,7 @@ pytestmark = pytest.mark.oracle
 
 TOLERANCE = 1e-4
 """Of the largest logit."""
-IMAGES = 4
+IMAGES = 2
 
 
 def relative_error(got, expected):
