@@ -141,7 +141,8 @@ def convert(
         store.path_for(job.name, job.formats[0])  # refuse a bad name before the long work
     if isinstance(job.weights, KnownWeights):
         tell("fetching")
-        path = fetch(job.weights, store.home, mirror=mirror, progress=progress is not None)
+        shown = None if progress is not None else False  # None: on a terminal
+        path = fetch(job.weights, store.home, mirror=mirror, progress=shown)
     else:
         path = job.weights
     tell("reading")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from effnet_edge.engines import choose_engine, open_session
+from effnet_edge.engines import available_engines, choose_engine, open_session
 from effnet_edge.errors import ConversionError
 from effnet_edge.model_file import ModelFormat
 
@@ -20,12 +20,15 @@ float32 in different orders; an error of the conversion (a border, a scale) is f
 def check_models(models: Mapping[ModelFormat, Path], resolution: tuple[int, int]) -> None:
     """Run every model file on one image and compare.
 
-    Raises ConversionError if a result isn't finite or two formats disagree, and EngineError if
-    an engine refuses its file.
+    A format whose engine isn't installed isn't run. Raises ConversionError if a result isn't
+    finite or two formats disagree, and EngineError if an engine refuses its file.
     """
     image = test_image(*resolution)
+    runnable = {engine.format for engine in available_engines()}
     logits: dict[ModelFormat, NDArray[np.float32]] = {}
     for model_format, path in models.items():
+        if model_format not in runnable:
+            continue
         with open_session(path, choose_engine(model_format)) as session:
             logits[model_format] = session.run(image[None])[0]
     for made, values in logits.items():

@@ -1,8 +1,5 @@
-"""From an RGB image to the model's input: resize and central crop in one step.
-
-The result is that of resizing the whole image and cropping it afterwards, as torchvision and timm
-evaluate, but only the pixels inside the crop are computed: the cost and the memory don't grow
-with the aspect ratio.
+"""From an RGB image to the model's input: resize and central crop, as torchvision and timm
+evaluate. Cost and memory stay bounded however long and narrow the image is.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,9 +22,8 @@ _RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_PILLOW_CHOOSES_ORDER = int(PIL.__version__.split(".")[0]) >= 13
-_BOX_FROM_SHRINK = 1.5
 _WHOLE_UP_TO_PIXELS = 2**22
+"""A resize to 256 reaches it at an aspect ratio of 64."""
 _SUPPORT: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 """How far a filter reaches to each side, in pixels of the coarser of source and result."""
 
@@ -116,57 +111,23 @@ def _resize(
 ) -> PixelArray:
     """The part that the crop shows of Pillow's antialiased resize.
 
-    Pillow keeps the box in single precision and 8 bits between its two passes. Where an image
-    hardly shrinks or grows, few taps of simple weights make many exact halves, and the box's error
-    decides how they round: once in 10^6 pixels both passes go the other way, and the result is
-    two levels off. There little is saved, so the whole image is resized unless that is huge.
+    The whole image is resized and cropped, bit for bit as the evaluation transforms do it, unless
+    an extreme aspect ratio makes the whole huge: then only the crop's surroundings are cut out
+    and resized through Pillow's ``box``. Its single precision, and 8 bits between the two passes
+    whose order depends on the sizes, make pixels there differ by a level or two.
     """
-    shrinks = min(rows.source / rows.resized, columns.source / columns.resized)
-    if shrinks < _BOX_FROM_SHRINK and rows.resized * columns.resized <= _WHOLE_UP_TO_PIXELS:
-        whole = image.resize((columns.resized, rows.resized), _RESAMPLING[interpolation])
+    resampling = _RESAMPLING[interpolation]
+    if rows.resized * columns.resized <= _WHOLE_UP_TO_PIXELS:
+        whole = image.resize((columns.resized, rows.resized), resampling)
         top, left = rows.start, columns.start
         return np.asarray(whole.crop((left, top, left + columns.count, top + rows.count)))
-    return _resize_box(image, rows, columns, interpolation)
-
-
-def _resize_box(
-    image: Image.Image, rows: _Axis, columns: _Axis, interpolation: Interpolation
-) -> PixelArray:
-    """Compute only the crop, in the order of passes that resizing the whole image would take."""
-    resampling, support = _RESAMPLING[interpolation], _SUPPORT[interpolation]
-    vertical_first = _vertical_first(image.size, (columns.resized, rows.resized))
-    (top, bottom), (left, right) = rows.box, columns.box
+    support = _SUPPORT[interpolation]
     first_row, behind_row = rows.reach(support)
     first_column, behind_column = columns.reach(support)
-    size = (columns.count, rows.count)
-    same_order = vertical_first == _vertical_first(image.size, size)
-    read = (behind_row - first_row) * (behind_column - first_column)
-    # Single precision is too coarse for few pixels of a very long image. Then cut those out
-    # first: it costs little, and makes the coordinates small.
-    if not same_order or 2 * read < image.width * image.height:
-        image = image.crop((first_column, first_row, behind_column, behind_row))
-        top, bottom = top - first_row, bottom - first_row
-        left, right = left - first_column, right - first_column
-        same_order = vertical_first == _vertical_first(image.size, size)
-    if not same_order and vertical_first:
-        image = image.resize((image.width, rows.count), resampling, (0, top, image.width, bottom))
-        top, bottom = 0, rows.count
-    elif not same_order:
-        image = image.resize(
-            (columns.count, image.height), resampling, (left, 0, right, image.height)
-        )
-        left, right = 0, columns.count
-    return np.asarray(image.resize(size, resampling, (left, top, right, bottom)))
-
-
-def _vertical_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
-    """Whether Pillow resizes columns before rows; sizes are (width, height).
-
-    From Pillow 13 on it does where the height shrinks by more than twice what the width shrinks
-    by (python-pillow/Pillow, pull request 9549), before that never.
-    """
-    shrinks = max(size[0] - resized[0], 0), size[1] - resized[1]
-    return _PILLOW_CHOOSES_ORDER and shrinks[1] > 2 * shrinks[0]
+    region = image.crop((first_column, first_row, behind_column, behind_row))
+    (top, bottom), (left, right) = rows.box, columns.box
+    box = (left - first_column, top - first_row, right - first_column, bottom - first_row)
+    return np.asarray(region.resize((columns.count, rows.count), resampling, box))
 
 
 def _nearest(axis: _Axis) -> NDArray[np.intp]:

@@ -7,6 +7,7 @@ trained one does: every layer's output has the spread that batch norm says it ha
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import types
@@ -26,6 +27,9 @@ from PIL import Image  # noqa: E402
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 CALIBRATION_PHOTOS = 8
+FLOOR = 0.1
+"""Part of a layer's mean variance that is added to each channel's: without it the channels that
+hardly vary are blown up until float32's own rounding shows in the logits."""
 
 LIBRARIES = (
     "torchvision",
@@ -71,7 +75,8 @@ def calibrated_model(
     if library == "keras":
         return _keras(phi, classes, (height, width))
     model = _torch_model(library, phi, lite, classes, (height, width))
-    _calibrate(model, _normalised(photos((height, width))[:CALIBRATION_PHOTOS], MEAN, STD))
+    batch = _normalised(photos((height, width))[:CALIBRATION_PHOTOS], MEAN, STD)
+    _calibrate(model, batch.float())
 
     def save(path: Path) -> Path:
         torch.save(model.state_dict(), path)
@@ -83,11 +88,13 @@ def calibrated_model(
 def logits(model: Any, images: np.ndarray, mean: Any = MEAN, std: Any = STD) -> np.ndarray:
     """The reference's own logits [N, classes] for uint8 ``images`` [N, H, W, 3].
 
+    The torch libraries compute them in float64, so that only the other side's rounding counts.
     Keras normalises inside the model, so ``mean`` and ``std`` are for the torch libraries.
     """
     with torch.no_grad():
         if isinstance(model, torch.nn.Module) and not hasattr(model, "get_config"):
-            return model(_normalised(images, mean, std)).numpy()
+            exact = copy.deepcopy(model).double()
+            return exact(_normalised(images, mean, std)).numpy()
         return model(torch.from_numpy(images.astype(np.float32)), training=False).cpu().numpy()
 
 
@@ -98,8 +105,9 @@ def _default_resolution(phi: int, lite: bool) -> int:
 
 
 def _normalised(images: np.ndarray, mean: Any, std: Any) -> torch.Tensor:
-    scaled = (torch.from_numpy(images).float() / 255 - torch.tensor(mean)) / torch.tensor(std)
-    return scaled.permute(0, 3, 1, 2).float().contiguous()
+    center, spread = (torch.tensor(values, dtype=torch.float64) for values in (mean, std))
+    scaled = (torch.from_numpy(images).double() / 255 - center) / spread
+    return scaled.permute(0, 3, 1, 2).contiguous()
 
 
 def _torch_model(
@@ -132,16 +140,26 @@ def _torch_model(
 def _calibrate(model: torch.nn.Module, batch: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     model.eval()
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        with torch.no_grad():
-            norm.weight.copy_(0.5 + torch.rand(norm.weight.shape, generator=generator))
-            norm.bias.copy_(0.5 * torch.randn(norm.bias.shape, generator=generator))
-        norm.train()
-        norm.momentum = 1.0
+
+    def calibrate(norm: torch.nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
+        mean, variance = _statistics(inputs[0], (0, 2, 3))
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.copy_(0.3 + 0.6 * torch.rand(norm.weight.shape, generator=generator))
+        norm.bias.copy_(0.3 * torch.randn(norm.bias.shape, generator=generator))
+
+    # Layer by layer: each norm gets the statistics of what the norms before it let through.
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(calibrate) for norm in norms]
     with torch.no_grad():
         model(batch)
-    model.eval()
+    for hook in hooks:
+        hook.remove()
+
+
+def _statistics(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    variance = x.var(axes, correction=0)
+    return x.mean(axes), variance + FLOOR * variance.mean()
 
 
 def _keras(
@@ -173,20 +191,33 @@ def calibrate_keras(model: Any, resolution: tuple[int, int]) -> None:
     import keras
 
     rng = np.random.default_rng(1)
+    norms = []
     for layer in _all_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.adapt_mean.assign(np.asarray(MEAN, np.float32))
             layer.adapt_variance.assign(np.square(np.asarray(STD, np.float32)))
             layer.finalize_state()
         elif isinstance(layer, keras.layers.BatchNormalization):
-            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
-            layer.beta.assign(0.5 * rng.standard_normal(layer.beta.shape))
-            layer.momentum = 0.0
-        elif isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0
+            norms.append(layer)
+
+    def calibrating(layer: Any) -> Any:
+        def call(x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            mean, variance = _statistics(x, tuple(range(x.ndim - 1)))
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
+            layer.gamma.assign(rng.uniform(0.3, 0.9, layer.gamma.shape))
+            layer.beta.assign(0.3 * rng.standard_normal(layer.beta.shape))
+            return type(layer).call(layer, x, training=False)
+
+        return call
+
+    for layer in norms:
+        layer.call = calibrating(layer)
+    batch = photos(resolution)[:CALIBRATION_PHOTOS].astype(np.float32)
     with torch.no_grad():
-        batch = photos(resolution)[:CALIBRATION_PHOTOS].astype(np.float32)
-        model(torch.from_numpy(batch), training=True)
+        model(torch.from_numpy(batch), training=False)
+    for layer in norms:
+        del layer.call
 
 
 def _all_layers(model: Any) -> list[Any]:

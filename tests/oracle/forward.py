@@ -11,18 +11,18 @@ from effnet_edge.models.network import Conv, MBConv, Network
 
 
 def forward(network: Network, images: np.ndarray) -> np.ndarray:
-    """uint8 ``images`` [N, H, W, 3] to float32 logits [N, classes]."""
+    """uint8 ``images`` [N, H, W, 3] to logits [N, classes], in float64: no rounding to excuse."""
     silu = network.architecture.activation == "silu"
     activate = functional.silu if silu else functional.relu6
     with torch.no_grad():
         x = torch.from_numpy(images).double() / 255
-        x = (x - torch.tensor(network.mean)) / torch.tensor(network.std)
-        x = x.float().permute(0, 3, 1, 2)
+        x = (x - _double(network.mean)) / _double(network.std)
+        x = x.permute(0, 3, 1, 2)
         x = activate(_conv(x, network.stem, network.padding))
         for block in network.blocks:
             x = _block(x, block, network.padding, activate)
         x = activate(_conv(x, network.head.conv, network.padding)).mean((2, 3))
-        weight, bias = torch.tensor(network.head.weight), torch.tensor(network.head.bias)
+        weight, bias = _double(network.head.weight), _double(network.head.bias)
         return functional.linear(x, weight, bias).numpy()
 
 
@@ -43,5 +43,9 @@ def _conv(x, conv: Conv, padding: PaddingMode):
     pads = []
     for size in (x.shape[3], x.shape[2]):
         pads += padding_before_after(padding, size, conv.kernel, conv.stride)
-    weight, bias = torch.tensor(conv.weight), torch.tensor(conv.bias)
+    weight, bias = _double(conv.weight), _double(conv.bias)
     return functional.conv2d(functional.pad(x, pads), weight, bias, conv.stride, 0, 1, conv.groups)
+
+
+def _double(values):
+    return torch.tensor(np.asarray(values), dtype=torch.float64)
