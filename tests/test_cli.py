@@ -95,7 +95,6 @@ def test_an_unreadable_image_is_named_and_the_others_are_labelled(
     [
         (["photo.jpg", "--model", "efficientnet-b0-fp32"], "effnet-edge convert --phi 0", 1),
         (["photo.jpg", "--model", "missing.onnx"], "missing.onnx", 1),
-        (["photo.jpg", "--engine", "tflite-runtime"], "tflite-runtime", 1),
         (["missing.jpg"], "missing.jpg: no such file", 1),
     ],
 )

@@ -191,7 +191,7 @@ def test_an_engine_that_is_installed_but_broken_says_why(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", INSTALLED)
-@pytest.mark.parametrize("data", [b"", b"rubbish" * 100, b"\x08\x08\x12\x05", b"    TFL3" * 20])
+@pytest.mark.parametrize("data", [b"", b"rubbish" * 100, b"\x08\x08\x12\x05"])
 def test_rubbish_is_refused_with_the_engines_name(name, data, tmp_path):
     path = tmp_path / "rubbish"
     path.write_bytes(data)
