@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from effnet_edge import __version__
@@ -14,6 +14,7 @@ from effnet_edge.converters.dialects import read_network
 from effnet_edge.converters.download import fetch
 from effnet_edge.converters.labels import default_labels, read_labels
 from effnet_edge.converters.onnx_writer import onnx_model
+from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
 from effnet_edge.converters.self_check import check_models
 from effnet_edge.converters.tflite_writer import tflite_model
 from effnet_edge.errors import UsageError
@@ -22,46 +23,12 @@ from effnet_edge.metadata import ModelMetadata, Source
 from effnet_edge.models.costs import costs
 from effnet_edge.models.network import Network
 from effnet_edge.models.weights import KnownWeights, known, weight_names
-from effnet_edge.recipe import Interpolation, Recipe, resize_for_crop
+from effnet_edge.recipe import Recipe
 from effnet_edge.seal import seal
 from effnet_edge.store import FORMATS, ModelFormat, ModelStore
 
 Progress = Callable[[str], None]
 """Told the name of each step as it begins."""
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """How the images were fed in training, where it isn't what the dialect implies.
-
-    A new ``resolution`` (height, width) keeps the recipe's crop fraction unless ``crop`` is given.
-    ``mean`` and ``std`` are per RGB channel on the 0..1 scale.
-    """
-
-    resolution: tuple[int, int] | None = None
-    crop: float | None = None
-    interpolation: Interpolation | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-
-    def apply(self, recipe: Recipe) -> Recipe:
-        """Return ``recipe`` changed as asked. Raises UsageError for values that can't be."""
-        resolution = self.resolution or recipe.resolution
-        resize = recipe.resize
-        try:
-            if self.resolution is not None or self.crop is not None:
-                crop = recipe.crop if self.crop is None else self.crop
-                resize = resize_for_crop(resolution, crop)
-            return replace(
-                recipe,
-                resolution=resolution,
-                resize=resize,
-                interpolation=self.interpolation or recipe.interpolation,
-                mean=self.mean or recipe.mean,
-                std=self.std or recipe.std,
-            )
-        except ValueError as error:
-            raise UsageError(f"the images can't be fed like this: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -78,7 +45,7 @@ class Job:
     labels: Path | None = None
     name: str | None = None
     formats: tuple[ModelFormat, ...] = FORMATS
-    overrides: Overrides = Overrides()
+    overrides: Overrides = NO_OVERRIDES
 
 
 @dataclass(frozen=True)
@@ -99,14 +66,13 @@ def plan(
     labels: Path | None = None,
     name: str | None = None,
     formats: tuple[ModelFormat, ...] = FORMATS,
-    overrides: Overrides | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> list[Job]:
     """Turn what the user typed into jobs, refusing what can't work before anything is fetched.
 
     ``weights`` is a known name or else a path: whatever has a suffix, a separator, or exists.
     """
     path = Path(weights).expanduser()
-    overrides = overrides or Overrides()
     looks_like_a_path = path.suffix or len(path.parts) > 1 or path.exists()
     if looks_like_a_path and weights not in weight_names():
         if phis is not None and len(phis) > 1:
@@ -147,17 +113,18 @@ def convert(
         path = job.weights
     tell("reading")
     checkpoint = read_checkpoint(path)
+    known_weights = job.weights if isinstance(job.weights, KnownWeights) else None
     read = read_network(
         checkpoint,
-        dialect=job.weights.dialect if isinstance(job.weights, KnownWeights) else job.dialect,
+        dialect=known_weights.dialect if known_weights else job.dialect,
         phi=job.phi,
-        family=job.weights.family if isinstance(job.weights, KnownWeights) else None,
+        family=known_weights.family if known_weights else None,
+        recipe=known_weights.recipe if known_weights else None,
+        overrides=job.overrides,
     )
-    recipe = job.weights.recipe if isinstance(job.weights, KnownWeights) else read.recipe
-    recipe = job.overrides.apply(recipe)
-    network = replace(read.network, resolution=recipe.resolution, mean=recipe.mean, std=recipe.std)
+    network, recipe = read.network, read.recipe
     labels = read_labels(job.labels, network.classes) if job.labels else None
-    notes = [*checkpoint.notes]
+    notes = [*checkpoint.notes, *read.notes]
     if labels is None:
         labels, label_note = default_labels(network.classes)
         notes += [label_note] if label_note else []
@@ -220,7 +187,7 @@ def _describe(
             sha256=digest,
             dialect=dialect,
             weights=known_weights.name if known_weights else None,
-            top1=known_weights.top1 if known_weights and job.overrides == Overrides() else None,
+            top1=known_weights.top1 if known_weights and job.overrides == NO_OVERRIDES else None,
         ),
         parameters=network.parameters,
         macs=costs(arch, recipe.resolution, network.classes).macs,

@@ -119,8 +119,8 @@ def _resize(
     resampling = _RESAMPLING[interpolation]
     if rows.resized * columns.resized <= _WHOLE_UP_TO_PIXELS:
         whole = image.resize((columns.resized, rows.resized), resampling)
-        top, left = rows.start, columns.start
-        return np.asarray(whole.crop((left, top, left + columns.count, top + rows.count)))
+        x, y = columns.start, rows.start
+        return np.asarray(whole.crop((x, y, x + columns.count, y + rows.count)))
     support = _SUPPORT[interpolation]
     first_row, behind_row = rows.reach(support)
     first_column, behind_column = columns.reach(support)

@@ -15,7 +15,8 @@ from synthetic import state_dict, write_torch_zip
 
 from effnet_edge import EdgeClassifier
 from effnet_edge.cli import main
-from effnet_edge.converters.convert import Overrides, convert, plan
+from effnet_edge.converters.convert import convert, plan
+from effnet_edge.converters.overrides import Overrides
 from effnet_edge.converters.self_check import check_models
 from effnet_edge.errors import ConversionError, UsageError
 from effnet_edge.models import architecture

@@ -19,6 +19,7 @@ from effnet_edge.converters.checkpoint import Checkpoint, read_checkpoint
 from effnet_edge.converters.dialects import DIALECTS, default_recipe, read_network
 from effnet_edge.converters.dialects.recognition import expected_shapes, recognise
 from effnet_edge.converters.keras_file import KerasLayer, KerasModel
+from effnet_edge.converters.overrides import Overrides
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.models import architecture, costs, phis
 from effnet_edge.recipe import IMAGENET_MEAN, IMAGENET_STD
@@ -278,16 +279,16 @@ def test_recipes_are_those_of_the_published_weights():
 def test_overrides_reach_network_and_recipe_and_keep_the_crop():
     read = read_network(
         checkpoint(state_dict("torchvision", B0)),
-        resolution=(112, 196),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
+        overrides=Overrides(resolution=(112, 196), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
     )
     assert read.recipe.resize == (128, 224)
     assert read.network.resolution == read.recipe.resolution == (112, 196)
     assert read.network.mean == read.recipe.mean == (0.5, 0.5, 0.5)
     assert read.network.std == read.recipe.std == (0.25, 0.25, 0.25)
     with pytest.raises(UsageError):
-        read_network(checkpoint(state_dict("torchvision", B0)), std=(0.0, 1.0, 1.0))
+        read_network(
+            checkpoint(state_dict("torchvision", B0)), overrides=Overrides(std=(0.0, 1.0, 1.0))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -400,7 +401,7 @@ def test_keras_padding_that_was_built_for_another_size_is_refused():
     tensors = keras_tensors()
     read_network(checkpoint(tensors, keras=model))
     with pytest.raises(CheckpointError, match="another input size"):
-        read_network(checkpoint(tensors, keras=model), resolution=(225, 225))
+        read_network(checkpoint(tensors, keras=model), overrides=Overrides(resolution=(225, 225)))
 
 
 @pytest.mark.parametrize(
@@ -451,7 +452,7 @@ def test_keras_without_normalization_asks_how_it_was_fed():
     weights = checkpoint(tensors, keras=KerasModel(None))
     with pytest.raises(CheckpointError, match="--mean and --std"):
         read_network(weights)
-    read = read_network(weights, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    read = read_network(weights, overrides=Overrides(mean=IMAGENET_MEAN, std=IMAGENET_STD))
     assert read.recipe.std == IMAGENET_STD
 
 

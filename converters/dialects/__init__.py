@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from effnet_edge.converters.dialects.folding import fold_network
 from effnet_edge.converters.dialects.names import NetworkNames, Tensors
 from effnet_edge.converters.dialects.recipes import default_recipe
 from effnet_edge.converters.dialects.recognition import check_kinship, recognise
+from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.models.architecture import Architecture, Family, architecture
 from effnet_edge.models.geometry import PaddingMode
 from effnet_edge.models.network import Network
-from effnet_edge.recipe import Recipe, resize_for_crop
+from effnet_edge.recipe import Recipe
 
 __all__ = ["DIALECTS", "Dialect", "ReadNetwork", "default_recipe", "read_network"]
 
@@ -25,8 +26,6 @@ PYTORCH_EPSILON = 1e-5
 """``torch.nn.BatchNorm2d``'s default."""
 TENSORFLOW_EPSILON = 1e-3
 """``batch_norm_epsilon`` of the released TensorFlow networks and all that were ported from them."""
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,15 @@ def read_network(
     dialect: str | None = None,
     phi: int | None = None,
     family: Family | None = None,
-    resolution: tuple[int, int] | None = None,
-    mean: Triple | None = None,
-    std: Triple | None = None,
-    weights_recipe: Recipe | None = None,
+    recipe: Recipe | None = None,
+    overrides: Overrides = NO_OVERRIDES,
 ) -> ReadNetwork:
     """Read the network in a checkpoint; dialect and architecture are found from names and shapes.
 
-    ``dialect``, ``phi`` and ``family``, where given, must agree with the file. The recipe is
-    ``weights_recipe`` or what the dialect implies; ``resolution`` (height, width), which keeps the
-    crop fraction, ``mean`` and ``std`` (0..1 scale) replace its parts. Raises UsageError for an
-    unknown dialect or values that make no recipe, CheckpointError for everything about the file.
+    ``dialect``, ``phi`` and ``family``, where given, must agree with the file. ``recipe`` is that
+    of known weights; without it the dialect and the file imply one. ``overrides`` replace its
+    parts. Raises UsageError for an unknown dialect or values that make no recipe, CheckpointError
+    for everything about the file.
     """
     where = str(checkpoint.path)
     key = _dialect_of(checkpoint, dialect, where)
@@ -107,16 +104,11 @@ def read_network(
         check_kinship(checkpoint.tensors, chosen.names, where)
         tensors = _own_classifier(checkpoint.tensors, chosen, where)
     arch = recognise(tensors, chosen.names, where, phi, family)
-    recipe = weights_recipe or default_recipe(key, arch)
-    if read is not None and weights_recipe is None:
-        recipe = keras.with_normalization(recipe, read, where)
-        if read.mean is None and (mean is None or std is None):
-            raise CheckpointError(
-                f"{where} holds no Normalization layer, so it doesn't say how its images were fed: "
-                "give --mean and --std (0.485,0.456,0.406 and 0.229,0.224,0.225 for ImageNet's)"
-            )
-    built_for = read.resolution if read is not None and weights_recipe is None else None
-    recipe = _changed(recipe, resolution or built_for, mean, std)
+    if recipe is None:
+        recipe = default_recipe(key, arch)
+        if read is not None:
+            recipe = _of_keras_file(recipe, read, overrides, where)
+    recipe = overrides.apply(recipe)
     if checkpoint.keras is not None and checkpoint.keras.layers is not None:
         keras.check_padding(checkpoint.keras.layers, arch, recipe, where)
     network = fold_network(
@@ -129,6 +121,19 @@ def read_network(
         where=where,
     )
     return ReadNetwork(network, key, recipe, notes)
+
+
+def _of_keras_file(
+    recipe: Recipe, read: keras.KerasWeights, overrides: Overrides, where: str
+) -> Recipe:
+    """The recipe with what the file says of its input: normalisation and resolution."""
+    if read.mean is None and (overrides.mean is None or overrides.std is None):
+        raise CheckpointError(
+            f"{where} holds no Normalization layer, so it doesn't say how its images were fed: "
+            "give --mean and --std (0.485,0.456,0.406 and 0.229,0.224,0.225 for ImageNet's)"
+        )
+    recipe = keras.with_normalization(recipe, read, where)
+    return Overrides(resolution=read.resolution).apply(recipe)
 
 
 def _dialect_of(checkpoint: Checkpoint, asked: str | None, where: str) -> str:
@@ -175,24 +180,3 @@ def _own_classifier(tensors: Tensors, dialect: Dialect, where: str) -> Tensors:
     renamed[own_weight] = weight
     renamed[own_bias] = np.zeros(len(weight), np.float32) if bias is None else bias
     return renamed
-
-
-def _changed(
-    recipe: Recipe,
-    resolution: tuple[int, int] | None,
-    mean: Triple | None,
-    std: Triple | None,
-) -> Recipe:
-    resize = recipe.resize
-    if resolution is not None and resolution != recipe.resolution:
-        resize = resize_for_crop(resolution, recipe.crop)
-    try:
-        return replace(
-            recipe,
-            resolution=resolution or recipe.resolution,
-            resize=resize,
-            mean=mean or recipe.mean,
-            std=std or recipe.std,
-        )
-    except ValueError as error:
-        raise UsageError(f"the images can't be fed like this: {error}") from None

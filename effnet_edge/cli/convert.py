@@ -119,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
     try:
-        from effnet_edge.converters.convert import Overrides, plan
+        from effnet_edge.converters.convert import plan
+        from effnet_edge.converters.overrides import Overrides
     except ModuleNotFoundError as error:
         raise EffnetEdgeError(
             f"converting needs the package {error.name!r}: pip install 'effnet-edge[convert]'"

@@ -78,9 +78,8 @@ def test_a_checkpoint_fed_otherwise_than_its_dialect_says(tmp_path):
     """--mean, --std, --crop and --interpolation reach the pixels, from photo file to logits."""
     model, weights = real_lite(0)
     line = f"convert --weights {weights} --output {tmp_path} --name model --mean 0.5 --std 0.25"
-    assert (
-        main([*line.split(), *["--resolution", "192", "--crop", "0.9", "--interpolation", "bilinear"]]) == 0
-    )
+    line += " --resolution 192 --crop 0.9 --interpolation bilinear"
+    assert main(line.split()) == 0
     evaluation = v2.Compose([v2.Resize(213, v2.InterpolationMode.BILINEAR), v2.CenterCrop(192)])
     for engine, model_format in ENGINES.items():
         with EdgeClassifier.load(tmp_path / f"model.{model_format}", engine=engine) as classifier:

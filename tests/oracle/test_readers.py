@@ -27,6 +27,7 @@ from forward import forward
 from effnet_edge.converters import dialects
 from effnet_edge.converters.checkpoint import read_checkpoint
 from effnet_edge.converters.dialects import read_network
+from effnet_edge.converters.overrides import Overrides
 
 pytestmark = pytest.mark.oracle
 
@@ -42,7 +43,8 @@ def relative_error(got, expected):
 def read(path, library, resolution, **options):
     dialect = DIALECTS[library]
     options = {"mean": MEAN, "std": STD, **options} if library != "keras" else options
-    found = read_network(read_checkpoint(path), dialect=dialect, resolution=resolution, **options)
+    overrides = Overrides(resolution=resolution, **options)
+    found = read_network(read_checkpoint(path), dialect=dialect, overrides=overrides)
     assert found.network.resolution == resolution
     return found.network
 
@@ -164,7 +166,7 @@ def test_a_training_scripts_checkpoint_is_read(tmp_path):
         },
         path,
     )
-    found = read_network(read_checkpoint(path), resolution=(64, 64))
+    found = read_network(read_checkpoint(path), overrides=Overrides(resolution=(64, 64)))
     assert found.dialect == "tf"
     images = photos((64, 64))[:IMAGES]
     assert relative_error(forward(found.network, images), logits(model, images)) < TOLERANCE
