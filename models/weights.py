@@ -8,18 +8,13 @@ MD5. ``KnownWeights.digest`` is as long as what is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from effnet_edge.errors import UsageError
 from effnet_edge.models.architecture import Family, architecture
-from effnet_edge.recipe import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Interpolation,
-    Recipe,
-    resize_for_crop,
-)
+from effnet_edge.models.recipes import default_recipe
+from effnet_edge.recipe import Recipe
 
 DEFAULT_WEIGHTS = "torchvision"
 
@@ -93,18 +88,6 @@ def weight_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.name for row in KNOWN_WEIGHTS))
 
 
-def _square(
-    resolution: int,
-    resize: int,
-    interpolation: Interpolation = "bicubic",
-    *,
-    antialias: bool = True,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[float, float, float] = IMAGENET_STD,
-) -> Recipe:
-    return Recipe((resolution, resolution), (resize, resize), interpolation, antialias, mean, std)
-
-
 def _digits_in_name(file: str) -> str:
     return file.removesuffix(".pth").rsplit("-", 1)[1]
 
@@ -116,15 +99,15 @@ _TORCHVISION_SOURCE = (
     "https://github.com/pytorch/vision/blob/main/torchvision/models/efficientnet.py"
 )
 _TORCHVISION = (
-    # file, resize, resolution, top-1, top-5
-    ("efficientnet_b0_rwightman-7f5810bc.pth", 256, 224, 77.692, 93.532),
-    ("efficientnet_b1_rwightman-bac287d4.pth", 256, 240, 78.642, 94.186),
-    ("efficientnet_b2_rwightman-c35c1473.pth", 288, 288, 80.608, 95.310),
-    ("efficientnet_b3_rwightman-b3899882.pth", 320, 300, 82.008, 96.054),
-    ("efficientnet_b4_rwightman-23ab8bcd.pth", 384, 380, 83.384, 96.594),
-    ("efficientnet_b5_lukemelas-1a07897c.pth", 456, 456, 83.444, 96.628),
-    ("efficientnet_b6_lukemelas-24a108a5.pth", 528, 528, 84.008, 96.916),
-    ("efficientnet_b7_lukemelas-c5b4e57e.pth", 600, 600, 84.122, 96.908),
+    # file, top-1, top-5
+    ("efficientnet_b0_rwightman-7f5810bc.pth", 77.692, 93.532),
+    ("efficientnet_b1_rwightman-bac287d4.pth", 78.642, 94.186),
+    ("efficientnet_b2_rwightman-c35c1473.pth", 80.608, 95.310),
+    ("efficientnet_b3_rwightman-b3899882.pth", 82.008, 96.054),
+    ("efficientnet_b4_rwightman-23ab8bcd.pth", 83.384, 96.594),
+    ("efficientnet_b5_lukemelas-1a07897c.pth", 83.444, 96.628),
+    ("efficientnet_b6_lukemelas-24a108a5.pth", 84.008, 96.916),
+    ("efficientnet_b7_lukemelas-c5b4e57e.pth", 84.122, 96.908),
 )
 _TORCHVISION_SHA256 = {
     0: "7f5810bc96def8f7552d5b7e68d53c4786f81167d28291b21c0d90e1fca14934",
@@ -141,10 +124,11 @@ def _torchvision(
     name: str,
     phi: int,
     file: str,
-    recipe: Recipe,
     top1: float,
     top5: float,
+    *,
     sha256: str | None = None,
+    recipe: Recipe | None = None,
 ) -> KnownWeights:
     return KnownWeights(
         name=name,
@@ -155,7 +139,7 @@ def _torchvision(
         algorithm="sha256",
         digest=sha256 or _digits_in_name(file),
         dialect="torchvision",
-        recipe=recipe,
+        recipe=recipe or default_recipe("torchvision", architecture(phi)),
         top1=top1,
         top5=top5,
         license="BSD-3-Clause",
@@ -168,15 +152,14 @@ def _torchvision(
 # and preprocessing.py do it (crop size / (size + 32), bicubic, (x - 127) / 128): tensorflow/tpu,
 # models/official/efficientnet/lite/README.md.
 _LITE = (
-    # phi, SHA-256, resolution, top-1
-    (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224, 75.1),
-    (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240, 76.7),
-    (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260, 77.6),
+    # phi, SHA-256, top-1
+    (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 75.1),
+    (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 76.7),
+    (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 77.6),
 )
 
 
-def _lite(phi: int, sha256: str, resolution: int, top1: float) -> KnownWeights:
-    mean, std = 127 / 255, 128 / 255
+def _lite(phi: int, sha256: str, top1: float) -> KnownWeights:
     return KnownWeights(
         name="lite",
         family="lite",
@@ -186,7 +169,7 @@ def _lite(phi: int, sha256: str, resolution: int, top1: float) -> KnownWeights:
         algorithm="sha256",
         digest=sha256,
         dialect="efficientnet-pytorch",
-        recipe=_square(resolution, resolution + 32, mean=(mean, mean, mean), std=(std, std, std)),
+        recipe=default_recipe("efficientnet-pytorch", architecture(phi, "lite")),
         top1=top1,
         top5=None,
         license="Apache-2.0",
@@ -201,17 +184,6 @@ _TIMM_SOURCE = (
     "https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/efficientnet.py"
 )
 _TIMM_RELEASE = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights"
-_TF_CROPS = (
-    # resolution, crop_pct of tf_efficientnet_b0 to b7
-    (224, 0.875),
-    (240, 0.882),
-    (260, 0.890),
-    (300, 0.904),
-    (380, 0.922),
-    (456, 0.934),
-    (528, 0.942),
-    (600, 0.949),
-)
 _TF = (
     # file, top-1, top-5
     ("tf_efficientnet_b0_aa-827b6e33.pth", 76.848, 93.228),
@@ -243,21 +215,21 @@ _ADVPROP = (
     ("tf_efficientnet_b6_ap-4ffb161f.pth", 84.786, 97.138),
     ("tf_efficientnet_b7_ap-ddb28fec.pth", 85.118, 97.252),
 )
-_TF_LITE: tuple[tuple[str, int, float, Interpolation, float, float], ...] = (
-    # file, resolution, crop_pct, interpolation, top-1, top-5
-    ("tf_efficientnet_lite0-0aa007d2.pth", 224, 0.875, "bicubic", 74.842, 92.170),
-    ("tf_efficientnet_lite1-bde8b488.pth", 240, 0.882, "bicubic", 76.638, 93.232),
-    ("tf_efficientnet_lite2-dcccb7df.pth", 260, 0.890, "bicubic", 77.460, 93.746),
-    ("tf_efficientnet_lite3-b733e338.pth", 300, 0.904, "bilinear", 79.812, 94.914),
-    ("tf_efficientnet_lite4-741542c3.pth", 380, 0.920, "bilinear", 81.528, 95.668),
+_TF_LITE = (
+    # file, top-1, top-5
+    ("tf_efficientnet_lite0-0aa007d2.pth", 74.842, 92.170),
+    ("tf_efficientnet_lite1-bde8b488.pth", 76.638, 93.232),
+    ("tf_efficientnet_lite2-dcccb7df.pth", 77.460, 93.746),
+    ("tf_efficientnet_lite3-b733e338.pth", 79.812, 94.914),
+    ("tf_efficientnet_lite4-741542c3.pth", 81.528, 95.668),
 )
 _TIMM = (
-    # file, resolution and crop_pct for evaluation, top-1, top-5 where published at that size
-    ("efficientnet_b0_ra-3dd342df.pth", 224, 0.875, 77.698, 93.532),
-    ("efficientnet_b1-533bc792.pth", 256, 1.0, None, None),
-    ("efficientnet_b2_ra-bcdf34b7.pth", 288, 1.0, 80.612, 95.318),
-    ("efficientnet_b3_ra2-cf984f9c.pth", 320, 1.0, 82.240, 96.116),
-    ("efficientnet_b4_ra2_320-7eb33cd5.pth", 384, 1.0, None, None),
+    # file, and top-1, top-5 where published at timm's evaluation size
+    ("efficientnet_b0_ra-3dd342df.pth", 77.698, 93.532),
+    ("efficientnet_b1-533bc792.pth", None, None),
+    ("efficientnet_b2_ra-bcdf34b7.pth", 80.612, 95.318),
+    ("efficientnet_b3_ra2-cf984f9c.pth", 82.240, 96.116),
+    ("efficientnet_b4_ra2_320-7eb33cd5.pth", None, None),
 )
 
 
@@ -265,13 +237,15 @@ def _timm(
     name: str,
     phi: int,
     file: str,
-    recipe: Recipe,
     top1: float | None,
     top5: float | None,
     *,
     dialect: Dialect = "tf",
     family: Family = "standard",
 ) -> KnownWeights:
+    recipe = default_recipe(dialect, architecture(phi, family))
+    if name == "advprop":  # trained on pixels scaled to -1..1
+        recipe = replace(recipe, mean=_HALF, std=_HALF)
     return KnownWeights(
         name=name,
         family=family,
@@ -287,18 +261,6 @@ def _timm(
         license="Apache-2.0",
         source=_TIMM_SOURCE,
     )
-
-
-def _cropped(
-    resolution: int,
-    crop: float,
-    interpolation: Interpolation = "bicubic",
-    *,
-    mean: tuple[float, float, float] = IMAGENET_MEAN,
-    std: tuple[float, float, float] = IMAGENET_STD,
-) -> Recipe:
-    resize, _ = resize_for_crop((resolution, resolution), crop)
-    return _square(resolution, resize, interpolation, mean=mean, std=std)
 
 
 # efficientnet-pytorch 0.7.1: url_map in utils.py; accuracy in its README; transforms in
@@ -318,7 +280,6 @@ _EFFICIENTNET_PYTORCH = (
 
 
 def _efficientnet_pytorch(phi: int, file: str, top1: float) -> KnownWeights:
-    resolution = architecture(phi).resolution
     return KnownWeights(
         name="efficientnet-pytorch",
         family="standard",
@@ -328,7 +289,7 @@ def _efficientnet_pytorch(phi: int, file: str, top1: float) -> KnownWeights:
         algorithm="sha256",
         digest=_digits_in_name(file),
         dialect="efficientnet-pytorch",
-        recipe=_square(resolution, resolution),
+        recipe=default_recipe("efficientnet-pytorch", architecture(phi)),
         top1=top1,
         top5=None,
         license="Apache-2.0",
@@ -355,7 +316,6 @@ _KERAS = (
 
 def _keras(phi: int, md5: str, top1: float) -> KnownWeights:
     file = f"efficientnetb{phi}.h5"
-    resolution = architecture(phi).resolution
     return KnownWeights(
         name="keras",
         family="standard",
@@ -365,7 +325,7 @@ def _keras(phi: int, md5: str, top1: float) -> KnownWeights:
         algorithm="md5",
         digest=md5,
         dialect="keras",
-        recipe=_square(resolution, resolution + 32, antialias=False),
+        recipe=default_recipe("keras", architecture(phi)),
         top1=top1,
         top5=None,
         license="Apache-2.0",
@@ -375,51 +335,25 @@ def _keras(phi: int, md5: str, top1: float) -> KnownWeights:
 
 KNOWN_WEIGHTS: tuple[KnownWeights, ...] = (
     *(
-        _torchvision(
-            "torchvision",
-            phi,
-            file,
-            _square(resolution, resize),
-            top1,
-            top5,
-            _TORCHVISION_SHA256.get(phi),
-        )
-        for phi, (file, resize, resolution, top1, top5) in enumerate(_TORCHVISION)
+        _torchvision("torchvision", phi, *row, sha256=_TORCHVISION_SHA256.get(phi))
+        for phi, row in enumerate(_TORCHVISION)
     ),
     _torchvision(
         "torchvision-v2",
         1,
         "efficientnet_b1-c27df63c.pth",
-        _square(240, 255, "bilinear"),
         79.838,
         94.934,
+        recipe=Recipe((240, 240), (255, 255), "bilinear"),
     ),
     *(_lite(*row) for row in _LITE),
+    *(_timm("tf-lite", phi, *row, family="lite") for phi, row in enumerate(_TF_LITE)),
     *(
-        _timm(
-            "tf-lite",
-            phi,
-            file,
-            _cropped(resolution, crop, interpolation, mean=_HALF, std=_HALF),
-            top1,
-            top5,
-            family="lite",
-        )
-        for phi, (file, resolution, crop, interpolation, top1, top5) in enumerate(_TF_LITE)
+        _timm(name, phi, *row)
+        for name, rows in (("tf", _TF), ("noisy-student", _NOISY_STUDENT), ("advprop", _ADVPROP))
+        for phi, row in enumerate(rows)
     ),
-    *(
-        _timm(name, phi, file, _cropped(*_TF_CROPS[phi], mean=mean, std=std), top1, top5)
-        for name, rows, mean, std in (
-            ("tf", _TF, IMAGENET_MEAN, IMAGENET_STD),
-            ("noisy-student", _NOISY_STUDENT, IMAGENET_MEAN, IMAGENET_STD),
-            ("advprop", _ADVPROP, _HALF, _HALF),
-        )
-        for phi, (file, top1, top5) in enumerate(rows)
-    ),
-    *(
-        _timm("timm", phi, file, _cropped(resolution, crop), top1, top5, dialect="timm")
-        for phi, (file, resolution, crop, top1, top5) in enumerate(_TIMM)
-    ),
+    *(_timm("timm", phi, *row, dialect="timm") for phi, row in enumerate(_TIMM)),
     *(_efficientnet_pytorch(phi, *row) for phi, row in enumerate(_EFFICIENTNET_PYTORCH)),
     *(_keras(phi, *row) for phi, row in enumerate(_KERAS)),
 )

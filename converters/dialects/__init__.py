@@ -11,13 +11,13 @@ from effnet_edge.converters.checkpoint import Checkpoint
 from effnet_edge.converters.dialects import efficientnet_pytorch, keras, timm, torchvision
 from effnet_edge.converters.dialects.folding import fold_network
 from effnet_edge.converters.dialects.names import NetworkNames, Tensors
-from effnet_edge.converters.dialects.recipes import default_recipe
 from effnet_edge.converters.dialects.recognition import check_kinship, recognise
 from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.models.architecture import Architecture, Family, architecture
 from effnet_edge.models.geometry import PaddingMode
 from effnet_edge.models.network import Network
+from effnet_edge.models.recipes import default_recipe
 from effnet_edge.recipe import Recipe
 
 __all__ = ["DIALECTS", "Dialect", "ReadNetwork", "default_recipe", "read_network"]
