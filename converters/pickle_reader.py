@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from effnet_edge.converters.torch_tensors import (
+    MAX_DIMENSIONS,
     STORAGE_DTYPES,
     TORCH_DTYPES,
     MalformedError,
@@ -110,11 +111,15 @@ def _rebuild_from_type(function: Any, _type: Any, arguments: Any, _state: Any = 
 
 def _mapping(*arguments: Any) -> dict[Any, Any]:
     pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
-    return {pair[0]: pair[1] for pair in pairs if _plain_key(pair[0])}
+    mapping = {pair[0]: pair[1] for pair in pairs if _plain_key(pair[0])}
+    pairs.clear()  # a file could ask for a million copies of one long list
+    return mapping
 
 
 def _size(value: Any = ()) -> tuple[Any, ...]:
-    return tuple(value)
+    if type(value) is not tuple or len(value) > MAX_DIMENSIONS:
+        raise MalformedError("a size that is none")
+    return value
 
 
 _BUILDERS: dict[str, _Builder] = {
@@ -201,7 +206,7 @@ def _look_up(module: str, name: str) -> _Global:
 
 
 def _call(function: Any, arguments: Any) -> Any:
-    if not isinstance(function, _Global) or type(arguments) is not tuple:
+    if not isinstance(function, _Global) or type(arguments) is not tuple or len(arguments) > 16:
         raise MalformedError("a call of something that is no function")
     builder = _BUILDERS.get(function.name)
     if builder is not None:
@@ -213,7 +218,8 @@ def _call(function: Any, arguments: Any) -> Any:
 
 def _plain_key(key: Any) -> bool:
     # Hashing a tuple nested a million deep overflows the C stack, so tuples are no keys here.
-    return key is None or isinstance(key, str | bytes | int | float)
+    # Large numbers can be chosen so that all hash alike, which makes a dictionary quadratic.
+    return isinstance(key, str | bytes) or (type(key) is int and 0 <= key < 1 << 20)
 
 
 class _Reader(pickle._Unpickler):
@@ -280,7 +286,7 @@ class _Reader(pickle._Unpickler):
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Inert) and type(state) is dict:
-            target.state.update(state)
+            target.state = target.state or state  # not a copy, of which a file could ask many
 
     def _set_items(self) -> None:
         items = self.pop_mark()
@@ -331,6 +337,7 @@ class _Reader(pickle._Unpickler):
         pickle.EXT2[0]: _refuse,
         pickle.EXT4[0]: _refuse,
         pickle.PERSID[0]: _refuse,
+        pickle.PUT[0]: _refuse,  # protocol 0's, whose index may be any number
         pickle.BYTEARRAY8[0]: _refuse,
         pickle.NEXT_BUFFER[0]: _refuse,
         pickle.READONLY_BUFFER[0]: _refuse,

@@ -91,7 +91,7 @@ def read_legacy(path: Path) -> PyTorchFile:
     stream.seek(len(LEGACY_MAGIC))
     protocol, _ = _unpickle(path, stream)
     if protocol != _LEGACY_PROTOCOL:
-        raise CheckpointError(f"{path} has legacy protocol {protocol!r:.40}, which isn't known")
+        raise CheckpointError(f"{path} has a legacy protocol that isn't known")
     _unpickle(path, stream)
     root, known = _unpickle(path, stream)
     keys, _ = _unpickle(path, stream)

@@ -12,6 +12,7 @@ from effnet_edge.errors import CheckpointError
 
 MAX_DIMENSIONS = 8
 _MAX_SIDE = 1 << 31
+_MAX_STRIDE = 1 << 40
 
 BFLOAT16 = "bfloat16"
 """Stands where a numpy dtype name would: numpy has no such type."""
@@ -97,7 +98,8 @@ def stored_array(data: NDArray[np.uint8], tensor: StoredTensor, *, big: bool) ->
     if tensor.size and tensor.offset + _reach(tensor.shape, tensor.strides) >= elements:
         raise CheckpointError(f"storage {tensor.storage.key} is shorter than its tensors")
     if not tensor.size:
-        return np.zeros(tensor.shape, np.float32)
+        # Not of its shape: numpy refuses zero elements whose other sides multiply to too much.
+        return np.zeros(0, np.float32)
     flat = np.frombuffer(data, dtype, elements)[tensor.offset :]
     view = np.lib.stride_tricks.as_strided(
         flat, tensor.shape, [stride * dtype.itemsize for stride in tensor.strides], writeable=False
@@ -123,8 +125,8 @@ def stored_tensor(
         raise MalformedError(f"a tensor of {len(size)} dimensions")
     shape, strides = tuple(map(counted, size)), tuple(map(counted, stride))
     tensor = StoredTensor(storage, dtype, counted(offset), shape, strides)
-    if any(side > _MAX_SIDE for side in shape):
-        raise MalformedError(f"a tensor of shape {shape}")
+    if any(side > _MAX_SIDE for side in shape) or any(step > _MAX_STRIDE for step in strides):
+        raise MalformedError("a tensor of impossible size or stride")
     room = storage.count * storage.item_bytes // item_bytes(dtype)
     # The second condition keeps stride 0 from making terabytes of a single number.
     if tensor.size and (tensor.offset + _reach(shape, strides) >= room or tensor.size > room):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ _ARCHITECTURE_KEYS = ("arch", "model", "model_name", "architecture", "encoder_na
 _OPTION_KEYS = ("args", "config", "hparams", "hyper_parameters", "opt")
 _MAX_DEPTH = 4
 _MAX_WRAPPERS = 2000
+_MAX_NETWORKS = 32
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,9 @@ def _tensor_sets(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every dictionary, nested at most four deep, that holds tensors under string keys."""
     seen: set[int] = set()
-    queue: list[tuple[str, Any, int]] = [("", root, 0)]
+    queue: deque[tuple[str, Any, int]] = deque([("", root, 0)])
     while queue and len(seen) < _MAX_WRAPPERS:
-        path, item, depth = queue.pop(0)
+        path, item, depth = queue.popleft()
         if not isinstance(item, Mapping) or id(item) in seen:
             continue
         seen.add(id(item))
@@ -121,6 +123,8 @@ def _anchored(path: str, tensors: dict[str, Any]) -> Iterator[_Candidate]:
         for anchor in ANCHORS
         if key.endswith(anchor) and (key == anchor or key.endswith(f".{anchor}"))
     }
+    if len(prefixes) > _MAX_NETWORKS:
+        raise CheckpointError(f"{path or 'it'} holds {len(prefixes)} networks: save one by itself")
     for prefix in prefixes:
         own = {
             key.removeprefix(prefix): value
