@@ -17,9 +17,10 @@ from effnet_edge.converters.onnx_writer import onnx_model
 from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
 from effnet_edge.converters.self_check import check_models
 from effnet_edge.converters.tflite_writer import tflite_model
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import ModelError, UsageError
 from effnet_edge.files import staged
 from effnet_edge.metadata import ModelMetadata, Source
+from effnet_edge.model_file import read_metadata
 from effnet_edge.models.costs import costs
 from effnet_edge.models.network import Network
 from effnet_edge.models.weights import KnownWeights, known, weight_names
@@ -129,10 +130,12 @@ def convert(
         labels, label_note = default_labels(network.classes)
         notes += [label_note] if label_note else []
     metadata = _describe(job, network, recipe, labels, path.name, checkpoint.sha256, read.dialect)
-    paths = {
+    destinations = {
         model_format: _destination(store, output, metadata.name, model_format)
-        for model_format in job.formats
+        for model_format in FORMATS
     }
+    notes += _replaced(metadata, job.formats, destinations)
+    paths = {model_format: destinations[model_format] for model_format in job.formats}
     with ExitStack() as stack:
         files = {}
         for model_format, path in paths.items():
@@ -154,6 +157,36 @@ def _destination(
 ) -> Path:
     path = store.path_for(name, model_format)
     return path if output is None else output / path.name
+
+
+def _replaced(
+    metadata: ModelMetadata,
+    written: tuple[ModelFormat, ...],
+    destinations: dict[ModelFormat, Path],
+) -> list[str]:
+    """What to tell of a model of this name that is there already.
+
+    Raises UsageError if one of its files would stay beside ours and be another model.
+    """
+    notes: list[str] = []
+    for model_format, path in destinations.items():
+        try:
+            old = read_metadata(path)
+        except ModelError:  # not there, or broken: nothing that could be confused with ours
+            continue
+        if (old.source.sha256, old.recipe, old.labels) == (
+            metadata.source.sha256,
+            metadata.recipe,
+            metadata.labels,
+        ):
+            continue
+        if model_format not in written:
+            raise UsageError(
+                f"{path} is another model of the same name, made from {old.source.file}: convert "
+                "to both formats, give --name, or remove it first"
+            )
+        notes.append(f"replaced {path.name}, which was made from {old.source.file}")
+    return notes
 
 
 def _sealed_model(

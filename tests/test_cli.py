@@ -110,9 +110,41 @@ def test_predict_in_an_empty_store_says_how_to_begin(empty_home, capsys):
     assert "effnet-edge demo" in capsys.readouterr().err
 
 
-def test_a_folder_without_images_is_an_error(lite0_store, tmp_path, capsys):
-    assert main(["predict", str(tmp_path)]) == 2
-    assert "no image files" in capsys.readouterr().err
+def test_a_folder_without_images_is_named_and_the_others_are_labelled(
+    lite0_store, photos, tmp_path, capsys
+):
+    assert main(["predict", str(tmp_path), str(photos[0][0])]) == 1
+    captured = capsys.readouterr()
+    assert "no image files" in captured.err
+    assert str(photos[0][0]) in captured.out
+
+
+def test_hidden_files_and_folders_are_left_alone(lite0_store, photos, tmp_path, capsys):
+    for name in ("a.jpg", ".b.jpg", ".trash/c.jpg", "d/.e/f.jpg", "d/g.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(photos[0][0].read_bytes())
+    assert main(["predict", str(tmp_path), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [result["image"] for result in results] == [
+        str(tmp_path / "a.jpg"),
+        str(tmp_path / "d/g.jpg"),
+    ]
+
+
+def test_an_empty_name_is_no_folder(lite0_store, capsys):
+    assert main(["predict", ""]) == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_predict_chooses_among_what_the_engine_can_run(
+    lite0_store, photos, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("EFFNET_EDGE_HOME", str(tmp_path))
+    onnx = lite0_store.find(LITE0, ["onnx"]).read_bytes()
+    ModelStore().write(LITE0, "onnx", onnx)
+    assert main(["predict", str(photos[0][0]), "--engine", "litert"]) == 1
+    assert "no model of the store runs on litert" in capsys.readouterr().err
+    assert main(["predict", str(photos[0][0]), "--engine", "onnxruntime"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["predict"], ["predict", "x.jpg", "--top-k", "0"], ["fly"]])
@@ -160,6 +192,10 @@ def test_models_remove_takes_one_format_or_all(lite0_store, tmp_path, capsys, mo
     assert [model.format for model in store.list()] == ["tflite"]
     assert main(["models", "remove", LITE0]) == 0
     assert store.list() == ()
+    store.write(LITE0, "onnx", lite0_store.find(LITE0, ["onnx"]).read_bytes())
+    assert main(["models", "remove", LITE0, "efficientnet-b0-fp32"]) == 1
+    assert len(store.list()) == 1
+    store.remove(LITE0)
     assert main(["models", "remove", LITE0]) == 1
     assert main(["models", "list"]) == 0
     assert "is empty" in capsys.readouterr().out
@@ -173,10 +209,44 @@ def test_the_demo_labels_its_photo_espresso(lite0_store, capsys):
     assert best["label"] == "espresso" and best["probability"] > 0.9
 
 
-def test_a_closed_pipe_is_no_error_message(lite0_home, photos):
-    command = [sys.executable, "-m", "effnet_edge", "scale", "--phi", "0-7", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.wait(timeout=60)
+def run_shell(line, home, **environment):
+    """Run a shell line in which ``$EE`` is the command; return status, stdout and stderr."""
+    done = subprocess.run(
+        ["sh", "-c", line],
+        env={
+            **os.environ,
+            "EFFNET_EDGE_HOME": str(home),
+            "EE": f"{sys.executable} -m effnet_edge",
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_closed_pipe_is_no_error_message(empty_home):
+    assert run_shell("$EE scale --phi 0-7 --json | head -c 1", empty_home) == (0, "[", "")
+
+
+def test_a_full_disk_under_the_output_is_an_error_message(empty_home):
+    status, _, complaint = run_shell("$EE scale > /dev/full", empty_home)
+    assert status == 1
+    assert "No space left" in complaint and "Traceback" not in complaint
+
+
+def test_closed_streams_are_no_tracebacks(lite0_home):
+    assert run_shell("$EE predict - <&-", lite0_home)[0] == 1
+    assert "Traceback" not in run_shell("$EE predict - <&-", lite0_home)[2]
+    assert run_shell("$EE models list >&-", lite0_home)[::2] == (0, "")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(lite0_home, photos, tmp_path):
+    (tmp_path / "\u65e5\u672c.jpg").write_bytes(photos[0][0].read_bytes())
+    status, shown, _ = run_shell(
+        f"$EE predict --top-k 1 {tmp_path}", lite0_home, PYTHONIOENCODING="ascii"
+    )
+    assert status == 0
+    assert "\\u65e5\\u672c.jpg" in shown

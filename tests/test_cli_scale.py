@@ -58,10 +58,17 @@ def test_real_phi_uses_the_papers_coefficients(capsys):
     assert data["multipliers"]["depth"] == pytest.approx(1.2**2.5)
 
 
+@pytest.mark.parametrize("phi", ["8", "-1", "0.5"])
+def test_a_phi_that_was_not_released_is_scaled_by_the_formula(capsys, phi):
+    assert main(["scale", f"--phi={phi}", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["multipliers"]["width"] == pytest.approx(1.1 ** float(phi))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--phi", "8"], "EfficientNet-B0 to EfficientNet-B7"),
+        (["--phi", "6-8"], "EfficientNet-B0 to EfficientNet-B7"),
         (["--phi", "5", "--lite"], "EfficientNet-Lite4"),
         (["--phi", "7-0"], "backwards"),
         (["--phi", "two"], "isn't a phi"),

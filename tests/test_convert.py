@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -127,8 +127,9 @@ def test_a_grey_mean_equals_three_equal_ones(empty_home, tmp_path):
         ("--weights {b0} --phi 3", "EfficientNet-B0"),
         ("--weights lite --phi 0 --dialect tf", "--dialect"),
         ("--weights lite --phi 0,1 --name x", "--name"),
-        ("--weights {b0} --name ../x", "name"),
+        ("--weights {b0} --name ../x", "can't be a model's name"),
         ("--weights {b0} --mean 1 2", "--mean"),
+        ("--weights {b0} --mean 123.7", "divide by 255"),
         ("--weights {b0} --std 0", "std"),
         ("--weights {b0} --crop 1.5", "crop"),
         ("--weights {b0} --resolution 99999", "resolution"),
@@ -181,17 +182,58 @@ def test_two_conversions_of_one_model_at_once_both_succeed(tmp_path, lite0_store
     ]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_conversion_that_is_stopped_leaves_only_whole_models(tmp_path, how):
-    for seconds in (0.6, 1.2, 1.8, 2.4):
-        process = _convert_lite0(tmp_path, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        process.send_signal(how)
-        process.communicate(timeout=60)
-        assert all(model.error is None for model in ModelStore(tmp_path).verify())
+KILLED = """
+import os, signal, sys
+from effnet_edge.cli import main
+from effnet_edge.files import StagedFile
+commit, calls = StagedFile.commit, []
+def commit_or_die(self):
+    calls.append(self)
+    if len(calls) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    commit(self)
+StagedFile.commit = commit_or_die
+main(["convert", "--weights", "lite", "--phi", "0"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("commit", [1, 2])
+def test_a_conversion_that_is_killed_leaves_only_whole_models(tmp_path, commit):
+    environment = {**os.environ, "EFFNET_EDGE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(commit)], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    left = list((tmp_path / "models").iterdir())
+    assert len([path for path in left if path.suffix in (".onnx", ".tflite")]) == commit - 1
+    assert len(left) == 2
+    assert all(model.error is None for model in ModelStore(tmp_path).verify())
     (job,) = plan("lite", [0])
     convert(job, ModelStore(tmp_path))
     assert sorted(path.suffix for path in (tmp_path / "models").iterdir()) == [".onnx", ".tflite"]
+
+
+def test_one_name_never_stands_for_two_models(empty_home, tmp_path, capsys):
+    first = b0_checkpoint(tmp_path / "first.pth", classes=2)
+    second = b0_checkpoint(tmp_path / "second.pth", classes=3)
+    line = ["convert", "--name", "m", "--weights"]
+    assert main([*line, str(first)]) == 0
+    capsys.readouterr()
+    assert main([*line, str(second), "--format", "tflite"]) == 2
+    assert "another model of the same name, made from first.pth" in capsys.readouterr().err
+    assert main([*line, str(second)]) == 0
+    assert "replaced m.onnx, which was made from first.pth" in capsys.readouterr().err
+    assert [model.metadata.classes for model in ModelStore().list()] == [3, 3]
+
+
+def test_what_the_reader_noticed_is_said(empty_home, tmp_path, capsys):
+    tensors = state_dict("torchvision", architecture(0), 2)
+    path = tmp_path / "both.pth"
+    averaged = {f"module.{name}": values + 1 for name, values in tensors.items()}
+    write_torch_zip(path, {"model": tensors, "model_ema": averaged})
+    assert main(["convert", "--weights", str(path), "--format", "onnx", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "averaged (EMA)" in captured.err
+    assert "averaged (EMA)" in json.loads(captured.out)[0]["notes"][0]
 
 
 def test_ctrl_c_ends_with_status_130_and_nothing_half_written(empty_home, capsys, monkeypatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from effnet_edge import __version__
@@ -32,6 +34,9 @@ environment: EFFNET_EDGE_HOME    where models and downloaded weights live
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status (see ``effnet-edge --help``)."""
+    _prepare_streams()
+    # Pillow warns, with a line of its own source, of images that open_image takes on purpose.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)
@@ -45,8 +50,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output left (`| head`). Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
+    except OSError as error:
+        _discard_output()
+        note(f"effnet-edge: {error}")
+        return 1
+
+
+def _prepare_streams() -> None:
+    """Make printing safe: streams that are closed, file names that the terminal can't show."""
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BytesIO())
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

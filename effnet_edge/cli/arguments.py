@@ -42,11 +42,13 @@ def resolution(text: str) -> tuple[int, int]:
 def channel_values(texts: list[str]) -> tuple[float, float, float]:
     """One number for all three channels, or red, green and blue, apart by spaces or commas.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and for numbers that aren't on the 0..1 scale.
     """
     values = [float(part) for text in texts for part in text.split(",") if part]
     if len(values) == 1:
         values *= 3
     if len(values) != 3:
         raise ValueError(f"one number or three, not {len(values)}")
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"{' '.join(texts)} isn't on it; if it is 0..255, divide by 255")
     return values[0], values[1], values[2]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.cli.arguments import channel_values, phi_list, resolution
-from effnet_edge.cli.output import image_size, mac_count, megabytes, millions, note, print_json
+from effnet_edge.cli.output import (
+    image_size,
+    mac_count,
+    megabytes,
+    millions,
+    note,
+    print_json,
+    table,
+)
 from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.metadata import summary
+from effnet_edge.models.weights import DEFAULT_WEIGHTS, KNOWN_WEIGHTS
 from effnet_edge.recipe import INTERPOLATIONS
 from effnet_edge.store import FORMATS, ModelStore
 
@@ -44,7 +54,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights",
-        default="torchvision",
+        default=DEFAULT_WEIGHTS,
         metavar="NAME_OR_FILE",
         help="known weights (see --list-weights) or a checkpoint file (default: torchvision)",
     )
@@ -129,7 +139,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         mean = channel_values(args.mean) if args.mean else None
         std = channel_values(args.std) if args.std else None
     except ValueError as error:
-        raise UsageError(f"--mean and --std take numbers on the 0..1 scale: {error}") from None
+        raise UsageError(f"--mean and --std are on the 0..1 scale: {error}") from None
     return plan(
         args.weights,
         args.phi,
@@ -179,7 +189,7 @@ def _print_summary(result: Conversion, *, in_store: bool) -> None:
     )
     for path in result.files.values():
         print(f"  {megabytes(path.stat().st_size):>9}  {path}")
-    model = metadata.name if in_store else next(iter(result.files.values()))
+    model = metadata.name if in_store else shlex.quote(str(next(iter(result.files.values()))))
     print(f"  run it: effnet-edge predict PHOTO --model {model}")
 
 
@@ -196,9 +206,6 @@ def _conversion_json(result: Conversion) -> dict[str, Any]:
 
 
 def _list_weights(*, as_json: bool) -> int:
-    from effnet_edge.cli.output import table
-    from effnet_edge.models.weights import KNOWN_WEIGHTS
-
     if as_json:
         print_json(
             [

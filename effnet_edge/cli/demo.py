@@ -44,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
     """Convert Lite0 unless the store has it, then label the photo and time it."""
     store = ModelStore()
     try:
-        path = store.find(MODEL)
+        store.find(MODEL)
     except ModelNotFoundError:
-        path = _make_model(store)
+        _make_model(store)
     with (
         as_file(files("effnet_edge") / "data" / "espresso.jpg") as espresso,
-        EdgeClassifier.load(path) as classifier,
+        EdgeClassifier.load(MODEL) as classifier,
     ):
         photo = args.image or espresso
         predictions = classifier.predict(photo)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             print_json(
                 {
                     "model": classifier.metadata.name,
-                    "file": str(path),
+                    "file": str(classifier.path),
                     "engine": classifier.engine,
                     "threads": classifier.threads,
                     "image": str(args.image or "espresso.jpg"),
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make_model(store: ModelStore) -> Path:
+def _make_model(store: ModelStore) -> None:
     try:
         from effnet_edge.converters.convert import convert, plan
     except ModuleNotFoundError as error:
@@ -93,5 +93,4 @@ def _make_model(store: ModelStore) -> Path:
     note("Converting EfficientNet-Lite0 to ONNX and TFLite ...")
     (job,) = plan("lite", [0])
     result = convert(job, store)
-    note(f"done in {result.seconds:.1f} s: {store.home}\n")
-    return store.find(MODEL)
+    note(f"done in {result.seconds:.1f} s: {store.folder}\n")

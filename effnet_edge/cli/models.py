@@ -7,7 +7,7 @@ from typing import Any
 
 from effnet_edge.cli.output import image_size, mac_count, megabytes, millions, print_json, table
 from effnet_edge.errors import ModelError
-from effnet_edge.metadata import summary
+from effnet_edge.metadata import ModelMetadata, summary
 from effnet_edge.store import FORMATS, ModelStore, StoredModel
 
 _DESCRIPTION = """\
@@ -66,10 +66,10 @@ def _list(args: argparse.Namespace) -> int:
             [_row(model) for model in models],
         )
     )
+    print(f"\nin {store.folder}")
     for model in models:
         if model.error is not None:
-            print(f"\n{model.path} can't be used: {model.error}")
-    print(f"\nin {store.home}")
+            print(f"broken: {model.error}")
     return 0
 
 
@@ -110,14 +110,18 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print_json([_model_json(model) for model in models])
         return 0
-    described = None
     for model in models:
-        described = model.metadata
-        if described is None:
-            raise ModelError(f"{model.path} can't be used: {model.error}")
-    if described is None:
-        raise ModelError(f"{name} was removed while it was being read")
+        if model.metadata is None:
+            raise ModelError(model.error or f"{model.path} can't be used")
+    while models and (described := models[0].metadata) is not None:
+        _print_description(described, [model for model in models if model.metadata == described])
+        models = [model for model in models if model.metadata != described]
+    return 0
+
+
+def _print_description(described: ModelMetadata, models: list[StoredModel]) -> None:
     recipe, source = described.recipe, described.source
+    more = ", ..." if described.classes > 3 else ""
     print(described.name)
     for label, value in (
         (
@@ -133,7 +137,7 @@ def _show(args: argparse.Namespace) -> int:
             f"{', antialias' if recipe.antialias else ''}), central crop",
         ),
         ("normalise", f"mean {_three(recipe.mean)}, std {_three(recipe.std)} (folded in)"),
-        ("classes", f"{described.classes}: {', '.join(described.labels[:3])}, ..."),
+        ("classes", f"{described.classes}: {', '.join(described.labels[:3])}{more}"),
         ("weights", f"{source.weights or 'own'} ({source.dialect}), {source.file}"),
         ("digest", f"sha256 {source.sha256}"),
         ("accuracy", "not published" if source.top1 is None else f"{source.top1:.2f} % top-1"),
@@ -142,7 +146,6 @@ def _show(args: argparse.Namespace) -> int:
         print(f"  {label:10} {value}")
     for model in models:
         print(f"  {model.format:10} {megabytes(model.size)}  {model.path}")
-    return 0
 
 
 def _three(values: tuple[float, float, float]) -> str:
@@ -166,6 +169,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _remove(args: argparse.Namespace) -> int:
     store = ModelStore()
+    for name in args.names:  # before any is removed
+        store.find(name, (args.format,) if args.format else FORMATS)
     removed = [path for name in args.names for path in store.remove(name, args.format)]
     if args.json:
         print_json({"removed": [str(path) for path in removed]})

@@ -30,7 +30,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = ""
 
 def print_json(data: Any) -> None:
     """Print one JSON document."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(json.dumps(data, indent=2))
 
 
 def note(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 from effnet_edge.classifier import EdgeClassifier, Prediction
 from effnet_edge.cli.arguments import positive_int
 from effnet_edge.cli.output import note, print_json
-from effnet_edge.engines import ENGINES
+from effnet_edge.engines import ENGINES, available_engines, named_engine
 from effnet_edge.errors import ImageError, ModelNotFoundError, UsageError
-from effnet_edge.store import ModelStore
+from effnet_edge.images import is_image_name
+from effnet_edge.store import ModelStore, StoredModel
 
 _DESCRIPTION = """\
 Label photos with a model of the store.
@@ -42,7 +44,7 @@ def add_parser(commands: Any) -> None:
         "--model",
         metavar="NAME_OR_FILE",
         help="a name that 'effnet-edge models list' shows, or a model file "
-        "(default: the model with the best published accuracy in the store)",
+        "(default: the one of the store with the best published accuracy, or else the largest)",
     )
     parser.add_argument(
         "--top-k", type=positive_int, default=5, help="labels per image (default: 5)"
@@ -55,73 +57,101 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Label every image; one that can't be read doesn't stop the others."""
-    paths = list(_expand(args.images))
-    model = args.model or _best_model()
+    images = list(_expand(args.images))
+    model = _best_model(args.engine) if args.model is None else args.model
     results: list[dict[str, Any]] = []
-    status = 0
     with EdgeClassifier.load(model, engine=args.engine, threads=args.threads) as classifier:
-        for path in _with_progress(paths, hidden=not args.json and sys.stdout.isatty()):
-            try:
-                source = sys.stdin.buffer.read() if path == STANDARD_INPUT else path
-                predictions = classifier.predict(source, top_k=args.top_k)
-            except ImageError as error:
-                note(f"effnet-edge: {error}")
-                results.append({"image": path, "error": str(error)})
-                status = error.exit_code
-                continue
+        try:
+            for image in _with_progress(images, hidden=not args.json and sys.stdout.isatty()):
+                results.append(_label(classifier, image, args.top_k, quiet=args.json))
+        finally:  # Ctrl-C doesn't lose the answers of an hour
             if args.json:
-                results.append({"image": path, "predictions": [vars(p) for p in predictions]})
-            else:
-                _print_predictions(path, predictions)
-        if args.json:
-            print_json(
-                {
-                    "model": classifier.metadata.name,
-                    "file": str(classifier.path),
-                    "engine": classifier.engine,
-                    "threads": classifier.threads,
-                    "results": results,
-                }
-            )
-    return status
+                print_json(
+                    {
+                        "model": classifier.metadata.name,
+                        "file": str(classifier.path),
+                        "engine": classifier.engine,
+                        "threads": classifier.threads,
+                        "results": results,
+                    }
+                )
+    return ImageError.exit_code if any("error" in result for result in results) else 0
+
+
+def _label(classifier: EdgeClassifier, image: str, top_k: int, *, quiet: bool) -> dict[str, Any]:
+    try:
+        if image != STANDARD_INPUT and Path(image).is_dir():
+            raise ImageError(f"there are no image files in {image}")
+        source = sys.stdin.buffer.read() if image == STANDARD_INPUT else image
+        predictions = classifier.predict(source, top_k=top_k)
+    except ImageError as error:
+        note(f"effnet-edge: {error}")
+        return {"image": image, "error": str(error)}
+    if not quiet:
+        _print_predictions(image, predictions)
+    return {"image": image, "predictions": [vars(prediction) for prediction in predictions]}
 
 
 def _expand(arguments: list[str]) -> Iterator[str]:
-    from effnet_edge.images import is_image_name
-
+    """Files as they are, folders as the images below them; one without any as itself."""
     for argument in arguments:
-        path = Path(argument)
-        if argument == STANDARD_INPUT or not path.is_dir():
+        if not argument:
+            raise UsageError("an image's name is empty; is a variable unset?")
+        if argument == STANDARD_INPUT or not os.path.isdir(argument):  # noqa: PTH112
             yield argument
             continue
-        found = sorted(str(p) for p in path.rglob("*") if is_image_name(p) and p.is_file())
-        if not found:
-            raise UsageError(f"there are no image files in {argument}")
-        yield from found
+        yield from sorted(_images_below(Path(argument))) or [argument]
 
 
-def _best_model() -> str:
-    models = [model.metadata for model in ModelStore().list() if model.metadata is not None]
+def _images_below(folder: Path) -> list[str]:
+    """All image files below ``folder`` but those that are hidden or in a hidden folder."""
+    files = (path for path in folder.rglob("*") if is_image_name(path) and path.is_file())
+    return [
+        str(path)
+        for path in files
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
+def _best_model(engine: str | None) -> Path:
+    """The most accurate model of the store that ``engine``, or an installed one, can run."""
+    engines = available_engines() if engine is None else (named_engine(engine),)
+    formats = [each.format for each in engines]
+    stored = ModelStore().list()
+    models = [model for model in stored if model.metadata is not None and model.format in formats]
     if not models:
+        if stored:
+            raise ModelNotFoundError(
+                f"no model of the store runs on {engine or 'an installed engine'}: "
+                "'effnet-edge models list' shows them"
+            )
         raise ModelNotFoundError(
             "there is no model in the store yet: 'effnet-edge convert --phi 0' makes one, "
             "and 'effnet-edge demo' shows how it goes"
         )
-    best = max(models, key=lambda model: (model.source.top1 or 0.0, model.macs, model.name))
+    best = max(models, key=_merit)
     if len({model.name for model in models}) > 1:
         note(f"using {best.name} (choose with --model)")
-    return best.name
+    same = [model for model in models if model.name == best.name]
+    return min(same, key=lambda model: formats.index(model.format)).path
 
 
-def _with_progress(paths: list[str], *, hidden: bool) -> Iterator[str]:
+def _merit(model: StoredModel) -> tuple[float, int, str]:
+    """Published accuracy first; where none is, the larger network."""
+    if model.metadata is None:
+        return 0.0, 0, model.name
+    return model.metadata.source.top1 or 0.0, model.metadata.macs, model.name
+
+
+def _with_progress(images: list[str], *, hidden: bool) -> Iterator[str]:
     """Show a bar on a terminal, unless the results themselves scroll by there."""
     from tqdm import tqdm
 
-    disable = True if hidden or len(paths) < 2 else None
-    yield from tqdm(paths, unit="image", file=sys.stderr, leave=False, disable=disable)
+    disable = True if hidden or len(images) < 2 else None
+    yield from tqdm(images, unit="image", file=sys.stderr, leave=False, disable=disable)
 
 
-def _print_predictions(path: str, predictions: list[Prediction]) -> None:
-    print(path)
+def _print_predictions(image: str, predictions: list[Prediction]) -> None:
+    print(image)
     for prediction in predictions:
         print(f"  {prediction.probability:7.2%}  {prediction.label}  ({prediction.index})")

@@ -29,7 +29,8 @@ Show the family, or scale B0 by the formula.
   effnet-edge scale --phi 0-4 --lite    the released Lite0..4
   effnet-edge scale --phi 7 --alpha 1.2 --beta 1.1 --gamma 1.1
                                         depth 1.2^7, width 1.1^7, resolution 1.1^7
-  effnet-edge scale --phi 2.5           any real phi, with the paper's coefficients
+  effnet-edge scale --phi 2.5           any real phi, with the paper's coefficients (also 8, or
+                                        --phi=-1 for something smaller than B0)
 
 The trained networks follow a released table, which the formula only approximates.
 """
@@ -58,14 +59,15 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the released family, or one formula-scaled network."""
     family: Family = "lite" if args.lite else "standard"
-    real_phi = _real_phi(args.phi)
+    phi = _real_phi(args.phi)
+    released = phi is None or (phi.is_integer() and int(phi) in phis(family))
     coefficients_given = any(value is not None for value in (args.alpha, args.beta, args.gamma))
-    if coefficients_given or (real_phi is not None and not real_phi.is_integer()):
-        if real_phi is None:
-            raise UsageError("the formula scales to one phi: give it, as in --phi 7 --gamma 1.1")
-        if args.lite:
-            raise UsageError("the formula scales B0; --lite shows the released Lite family")
-        _show_formula(args, real_phi)
+    if coefficients_given and phi is None:
+        raise UsageError("the formula scales to one phi: give it, as in --phi 7 --gamma 1.1")
+    if coefficients_given and args.lite:
+        raise UsageError("the formula scales B0; --lite shows the released Lite family")
+    if phi is not None and not args.lite and (coefficients_given or not released):
+        _show_formula(args, phi)
         return 0
     try:
         chosen = tuple(phis(family)) if args.phi is None else phi_list(args.phi)
