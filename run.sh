@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 
 usage() {
-    sed -n '2,4s/^# //p' "$0"
+    sed -n '2,4s/^# //p' run.sh
     exit 2
 }
 

@@ -228,7 +228,7 @@ def test_one_name_never_stands_for_two_models(empty_home, tmp_path, capsys):
 def test_what_the_reader_noticed_is_said(empty_home, tmp_path, capsys):
     tensors = state_dict("torchvision", architecture(0), 2)
     path = tmp_path / "both.pth"
-    averaged = {f"module.{name}": values + 1 for name, values in tensors.items()}
+    averaged = {f"module.{name}": values.copy() for name, values in tensors.items()}
     write_torch_zip(path, {"model": tensors, "model_ema": averaged})
     assert main(["convert", "--weights", str(path), "--format", "onnx", "--json"]) == 0
     captured = capsys.readouterr()
