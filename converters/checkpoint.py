@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,9 @@ from effnet_edge.converters.keras_file import KerasModel
 from effnet_edge.converters.torch_tensors import StoredTensor
 from effnet_edge.converters.unwrap import Weights, find_weights
 from effnet_edge.errors import CheckpointError
-
-Progress = Callable[[int, int], None]
-"""Told the bytes done and the bytes in all."""
+from effnet_edge.files import sha256
 
 _HEAD_BYTES = 1024
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,23 +39,32 @@ class Checkpoint:
     keras: KerasModel | None = None
 
 
-def read_checkpoint(path: Path, progress: Progress | None = None) -> Checkpoint:
+def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of any known container, told by its content and not by its name.
 
     PyTorch (zip and legacy pickle), safetensors, Keras (``.keras``, ``.weights.h5``, ``.h5``).
-    Nothing in the file is run. ``progress`` follows the digest. Raises CheckpointError.
+    Nothing in the file is run. Raises CheckpointError.
     """
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise CheckpointError(f"{path} is a folder: give the checkpoint file inside of it")
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise CheckpointError(
+                f"{path} is no regular file but a folder: give the checkpoint file inside of it"
+            )
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer
+            raise CheckpointError(
+                f"{path} is no regular file but a pipe, socket or device: save the checkpoint to "
+                "a file first"
+            )
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-        digest = _sha256(path, size, progress)
+        digest = sha256(path)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
     except OSError as error:
         raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL character in the path
+        raise CheckpointError(f"{str(path)!r} can't be read: {error}") from error
     if head.startswith(hdf5_file.MAGIC):
         tensors, keras = keras_file.read_keras_hdf5(path)
         return Checkpoint(path, digest, tensors, keras=keras)
@@ -71,7 +76,7 @@ def read_checkpoint(path: Path, progress: Progress | None = None) -> Checkpoint:
     if head.startswith(pytorch_file.LEGACY_MAGIC):
         return _pytorch(path, digest, pytorch_file.read_legacy(path))
     foreign = _foreign(head)
-    if foreign is None and safetensors_file.looks_like_safetensors(head, size):
+    if foreign is None and safetensors_file.looks_like_safetensors(head, status.st_size):
         arrays = safetensors_file.read_safetensors(path)
         found = find_weights(arrays, lambda value: isinstance(value, np.ndarray), str(path))
         return _checkpoint(path, digest, found, found.tensors)
@@ -103,18 +108,6 @@ def _is_keras(path: Path) -> bool:
             return keras_file.CONFIG in archive.namelist()
     except (BadZipFile, OSError, ValueError, NotImplementedError):
         return False
-
-
-def _sha256(path: Path, size: int, progress: Progress | None) -> str:
-    digest = hashlib.sha256()
-    done = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, size)
-    return digest.hexdigest()
 
 
 def _foreign(head: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
 from effnet_edge.converters.self_check import check_models
 from effnet_edge.converters.tflite_writer import tflite_model
 from effnet_edge.errors import ModelError, UsageError
-from effnet_edge.files import staged
+from effnet_edge.files import staged, user_path
 from effnet_edge.metadata import ModelMetadata, Source
 from effnet_edge.model_file import read_metadata
 from effnet_edge.models.costs import costs
@@ -73,8 +74,8 @@ def plan(
 
     ``weights`` is a known name or else a path: whatever has a suffix, a separator, or exists.
     """
-    path = Path(weights).expanduser()
-    looks_like_a_path = path.suffix or len(path.parts) > 1 or path.exists()
+    path = user_path(weights)
+    looks_like_a_path = path.suffix or len(path.parts) > 1 or os.path.exists(path)  # noqa: PTH110
     if looks_like_a_path and weights not in weight_names():
         if phis is not None and len(phis) > 1:
             raise UsageError(f"{weights} holds one model: give one --phi, or none")

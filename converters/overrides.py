@@ -38,6 +38,11 @@ class Overrides:
                 mean=self.mean or recipe.mean,
                 std=self.std or recipe.std,
             )
+        except OverflowError:
+            raise UsageError(
+                "the images can't be fed like this: the crop is too small or the resolution too "
+                "large"
+            ) from None
         except ValueError as error:
             raise UsageError(f"the images can't be fed like this: {error}") from None
 

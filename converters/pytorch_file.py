@@ -10,7 +10,7 @@ import io
 import mmap
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
 """The pickle of 0x1950a86a20f9469cfc6c with which every legacy file begins."""
 _LEGACY_PROTOCOL = 1001
 
-_MAX_PICKLE_BYTES = 64 << 20
+_MAX_PICKLE_BYTES = 16 << 20
 """B7's own is 0.3 MB; one with its optimizer and options stays far below."""
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -72,16 +72,7 @@ def read_zip(path: Path) -> PyTorchFile:
     big = order is not None and order.tobytes().strip() == b"big"
     root, _ = _unpickle(path, io.BytesIO(document.tobytes()))
 
-    def read(tensor: StoredTensor) -> NDArray[Any]:
-        record = records.get(f"{folder}data/{tensor.storage.key}")
-        if record is None:
-            raise CheckpointError(f"{path} lacks the storage {tensor.storage.key}: it is damaged")
-        try:
-            return stored_array(record, tensor, big=big)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-
-    return PyTorchFile(root, read)
+    return PyTorchFile(root, _reader(path, records, f"{folder}data/", big=big))
 
 
 def read_legacy(path: Path) -> PyTorchFile:
@@ -109,15 +100,22 @@ def read_legacy(path: Path) -> PyTorchFile:
         storages[key] = data[position + 8 : end]
         position = end
 
+    return PyTorchFile(root, _reader(path, storages, "", big=False))
+
+
+def _reader(
+    path: Path, storages: Mapping[str, NDArray[np.uint8]], folder: str, *, big: bool
+) -> Callable[[StoredTensor], NDArray[Any]]:
     def read(tensor: StoredTensor) -> NDArray[Any]:
-        if tensor.storage.key not in storages:
+        data = storages.get(f"{folder}{tensor.storage.key}")
+        if data is None:
             raise CheckpointError(f"{path} lacks the storage {tensor.storage.key}: it is damaged")
         try:
-            return stored_array(storages[tensor.storage.key], tensor, big=False)
+            return stored_array(data, tensor, big=big)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
 
-    return PyTorchFile(root, read)
+    return read
 
 
 def _unpickle(path: Path, stream: io.BytesIO) -> tuple[Any, dict[str, Storage]]:

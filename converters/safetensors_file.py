@@ -51,7 +51,10 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
                 f"{path}: tensor {name} has type {entry['dtype']}, which isn't read: convert it "
                 "to float32 before saving"
             )
-        values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        try:
+            values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        except ValueError as error:
+            raise CheckpointError(f"{path}: tensor {name} has an impossible shape") from error
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         elif values.dtype.kind == "f":

@@ -27,7 +27,15 @@ MAX_BYTES = 1 << 30
 _CHUNK = 1 << 16
 _FIRST_PAUSE = 1.0
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+# Longer numbers are no sizes, and int() refuses very long ones.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_CONTENT_LENGTH = re.compile(r"[0-9]{1,18}")
+
+_PROGRESS_BYTES = 1 << 16
+"""What an attempt must bring to count as one that got further."""
+_PACE_SECONDS = 60.0
+_PACE_BYTES = 1000
+"""Per second, on average over `_PACE_SECONDS`: a server slower than that never ends."""
 
 
 class _TransientError(Exception):
@@ -42,7 +50,8 @@ def transfer(
     On return ``part`` is as long as the server says, but unverified: the server may have changed
     the file since an earlier run. On any error, Ctrl-C included, ``part`` keeps what arrived.
     ``timeout`` in seconds is for each silence of the server; ``retries`` counts attempts in a row
-    that brought nothing. Raises DownloadError with the bare reason, and StoreError.
+    that brought next to nothing, all together under 64 kB. Raises DownloadError with the bare
+    reason, and StoreError.
     """
     opener = _opener()
     validator: str | None = None
@@ -59,8 +68,9 @@ def transfer(
                 return
             except _TransientError as error:
                 size = _size(part)
-                failures = 1 if size > longest else failures + 1
-                longest = max(size, longest)
+                further = size >= longest + _PROGRESS_BYTES
+                failures = 1 if further else failures + 1
+                longest = size if further else longest
                 if failures > retries:
                     raise DownloadError(f"{error} ({failures} times in a row)") from error
                 pause = _FIRST_PAUSE * 2 ** (failures - 1)
@@ -150,6 +160,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, bar: tqdm[Any]) -> 
     bar.n = offset
     bar.refresh()
     received = offset
+    pace = _Pace()
     with file:
         while True:
             try:
@@ -163,8 +174,26 @@ def _receive(response: http.client.HTTPResponse, part: Path, bar: tqdm[Any]) -> 
                 raise DownloadError(f"the server sent over {MAX_BYTES} bytes and did not end")
             _append(file, chunk, part)
             bar.update(len(chunk))
+            pace.check(len(chunk))
     if total is not None and received < total:
         raise _TransientError(f"the connection broke off after {received} of {total} bytes")
+
+
+class _Pace:
+    """Ends what drips: one byte now and then keeps any timeout for silence from running out."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.received = 0
+
+    def check(self, received: int) -> None:
+        self.received += received
+        seconds = time.monotonic() - self.since
+        if seconds >= _PACE_SECONDS:
+            if self.received < _PACE_BYTES * seconds:
+                raise _TransientError(f"the server sends under {_PACE_BYTES} bytes a second")
+            self.since += seconds
+            self.received = 0
 
 
 def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
@@ -175,7 +204,7 @@ def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | N
             raise DownloadError("the server sends another part of the file than was asked for")
         return have, None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isascii() and length.isdigit() else None
+    return 0, int(length) if _CONTENT_LENGTH.fullmatch(length) else None
 
 
 def _append(file: FileIO, chunk: bytes, part: Path) -> None:

@@ -123,6 +123,8 @@ def test_a_grey_mean_equals_three_equal_ones(empty_home, tmp_path):
         ("--weights lite --phi 3", "phi 3"),
         ("--weights imagenet --phi 0", "no known weights"),
         ("--weights missing.pth", "missing.pth"),
+        ("--weights ~nosuchuser/b0.pth", "~nosuchuser"),
+        (f"--weights {'a' * 300} --phi 0", "no known weights"),
         ("--weights {b0} --phi 0-1", "one --phi"),
         ("--weights {b0} --phi 3", "EfficientNet-B0"),
         ("--weights lite --phi 0 --dialect tf", "--dialect"),

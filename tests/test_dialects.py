@@ -19,6 +19,7 @@ from effnet_edge.converters.checkpoint import Checkpoint, read_checkpoint
 from effnet_edge.converters.dialects import DIALECTS, default_recipe, read_network
 from effnet_edge.converters.dialects.recognition import expected_shapes, recognise
 from effnet_edge.converters.keras_file import KerasLayer, KerasModel
+from effnet_edge.converters.labels import default_labels
 from effnet_edge.converters.overrides import Overrides
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.models import architecture, costs, phis
@@ -124,6 +125,22 @@ def test_torchvision_epsilon_changes_at_b5():
 def test_a_stored_model_name_tells_timm_from_tf(hint, dialect, padding):
     read = read_network(checkpoint(state_dict("timm", B0), hint))
     assert (read.dialect, read.network.padding) == (dialect, padding)
+    assert read.notes == (f"read as {dialect}: the checkpoint's own model name is {hint}",)
+
+
+def test_a_stored_model_name_cannot_play_with_the_terminal():
+    (note,) = read_network(checkpoint(state_dict("timm", B0), "efficientnet_b0 \x1b[2J")).notes
+    assert note.isprintable()
+
+
+def test_another_timm_network_is_called_so_before_its_dialect_is_asked_for():
+    grey = shapes_only("timm", B0)
+    grey["conv_stem.weight"] = np.broadcast_to(np.float32(1), (32, 1, 3, 3))
+    assert "conv_stem.weight is 32 x 1 x 3 x 3, not 32 x 3 x 3 x 3" in refusal(grey)
+    stem = {"conv_stem.weight": np.ones((16, 3, 3, 3), np.float32)}
+    message = refusal(stem)
+    assert "isn't one of EfficientNet" in message
+    assert "--dialect" not in message
 
 
 @pytest.mark.parametrize("hint", [None, "my_model", "resnet50", "not_tf_efficientnet_b0"])
@@ -202,10 +219,56 @@ def test_a_wider_network_than_b7_is_called_another_architecture():
     assert "isn't one of" in refusal(shapes_only("timm", wider), dialect="tf")
 
 
-@pytest.mark.parametrize("classes", [1, 2, 37, 21843])
+@pytest.mark.parametrize("classes", [2, 37, 21843])
 def test_the_classifier_may_have_any_number_of_classes(classes):
-    network = read_network(checkpoint(state_dict("torchvision", B0, classes))).network
-    assert network.classes == classes
+    read = read_network(checkpoint(state_dict("torchvision", B0, classes)))
+    assert read.network.classes == classes
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_single_output_becomes_two_classes_whose_softmax_is_its_sigmoid(dialect):
+    tensors = state_dict(dialect, B0, classes=1)
+    weight, bias = (tensors[name].copy() for name in DIALECTS[dialect].names(B0).classifier)
+    if dialect == "keras":
+        saved = keras_tensors(classes=1)
+        model = keras_layers(rescaling(1 / 255), end={"activation": "sigmoid", "units": 1})
+        read = read_network(checkpoint(saved, keras=model))
+    else:
+        read = read_network(checkpoint(tensors), dialect=dialect)
+    head = read.network.head
+    assert read.network.classes == 2
+    assert (head.weight.dtype, head.bias.dtype) == (np.float32, np.float32)
+    assert read.notes == (
+        "one output: read as a yes/no head; class 1 is its sigmoid, class 0 the rest",
+    )
+    features = np.random.default_rng(0).uniform(0, 0.1, B0.head_channels)
+    z = weight[0] @ features + bias[0]
+    logits = head.weight @ features + head.bias
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(softmax[1], 1 / (1 + np.exp(-z)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("end", "after", "notes"),
+    [
+        ({"activation": "sigmoid", "units": 1}, "linear", 0),
+        ({"activation": "linear", "units": 1}, "sigmoid", 0),
+        ({"activation": "linear", "units": 3}, "softmax", 0),
+        ({"activation": "linear", "units": 3}, "sigmoid", 1),
+        ({"activation": "sigmoid", "units": 3}, "linear", 1),
+    ],
+)
+def test_keras_sigmoids_over_several_classes_are_told(keras_b0, end, after, notes):
+    base = keras_layers(rescaling(1 / 255), end=end)
+    last = KerasLayer("last", "Activation", {"activation": after})
+    read = read_network(checkpoint(keras_b0, keras=KerasModel((*base.layers, last))))
+    assert sum("sigmoid" in note for note in read.notes) == notes
+
+
+def test_a_single_output_gets_two_labels():
+    network = read_network(checkpoint(state_dict("torchvision", B0, classes=1))).network
+    assert default_labels(network.classes)[0] == ("class 0", "class 1")
 
 
 @pytest.mark.parametrize(
@@ -285,10 +348,13 @@ def test_overrides_reach_network_and_recipe_and_keep_the_crop():
     assert read.network.resolution == read.recipe.resolution == (112, 196)
     assert read.network.mean == read.recipe.mean == (0.5, 0.5, 0.5)
     assert read.network.std == read.recipe.std == (0.25, 0.25, 0.25)
-    with pytest.raises(UsageError):
-        read_network(
-            checkpoint(state_dict("torchvision", B0)), overrides=Overrides(std=(0.0, 1.0, 1.0))
-        )
+    for wrong in (
+        Overrides(std=(0.0, 1.0, 1.0)),
+        Overrides(crop=1e-320),
+        Overrides(resolution=(10**400, 224)),
+    ):
+        with pytest.raises(UsageError, match="can't be fed like this"):
+            wrong.apply(read.recipe)
 
 
 @pytest.fixture(scope="module")
@@ -297,10 +363,15 @@ def keras_reference():
     return read_network(checkpoint(keras_tensors(), keras=KerasModel(layers))).network
 
 
-def keras_tensors():
+@pytest.fixture(scope="module")
+def keras_b0():
+    return keras_tensors()
+
+
+def keras_tensors(classes=3):
     return {
         f"{layer}/{name}": values
-        for layer, variables in keras_variables(B0).items()
+        for layer, variables in keras_variables(B0, classes).items()
         for name, values in variables.items()
     }
 
@@ -343,17 +414,17 @@ def test_keras_weights_say_how_they_are_fed(tmp_path, mean, variance, expected):
     np.testing.assert_allclose((read.recipe.mean, read.recipe.std), expected, atol=1e-6)
 
 
-def keras_layers(*before, size=(224, 224), after=()):
+def keras_layers(*before, size=(224, 224), after=(), stem=(), end=()):
     """A configuration with the layers that matter, as read_checkpoint lists them."""
     return KerasModel(
         (
             KerasLayer("input", "InputLayer", {"batch_shape": [None, *size, 3]}),
             *before,
-            KerasLayer("stem_conv", "Conv2D", {"data_format": "channels_last"}),
+            KerasLayer("stem_conv", "Conv2D", {"strides": [2, 2], **dict(stem)}),
             KerasLayer("stem_bn", "BatchNormalization", {"epsilon": 1e-3}),
             KerasLayer("stem_activation", "Activation", {"activation": "swish"}),
             *after,
-            KerasLayer("predictions", "Dense", {"activation": "softmax"}),
+            KerasLayer("predictions", "Dense", {"activation": "softmax", **dict(end)}),
         )
     )
 
@@ -397,7 +468,7 @@ def test_keras_input_size_sets_the_resolution():
 
 def test_keras_padding_that_was_built_for_another_size_is_refused():
     pad = KerasLayer("stem_conv_pad", "ZeroPadding2D", {"padding": [[0, 1], [0, 1]]})
-    model = keras_layers(rescaling(1 / 255), after=(pad,))
+    model = keras_layers(rescaling(1 / 255), pad, stem={"padding": "valid"})
     tensors = keras_tensors()
     read_network(checkpoint(tensors, keras=model))
     with pytest.raises(CheckpointError, match="another input size"):
@@ -412,12 +483,65 @@ def test_keras_padding_that_was_built_for_another_size_is_refused():
         KerasLayer("custom", "Lambda", {}),
         KerasLayer("act", "Activation", {"activation": "relu"}),
         KerasLayer("conv", "Conv2D", {"data_format": "channels_first"}),
+        KerasLayer("block1a_se_reduce", "Conv2D", {"activation": "relu"}),
+        KerasLayer("block1a_se_reduce_1", "Conv2D", {"activation": "relu"}),
+        KerasLayer("block1a_se_reduce", "Conv2D", {}),
+        KerasLayer("block1a_se_expand", "Conv2D", {"activation": "hard_sigmoid"}),
+        KerasLayer("top_conv", "Conv2D", {"activation": "relu"}),
+        KerasLayer("block1a_dwconv", "DepthwiseConv2D", {"activation": "swish"}),
+        KerasLayer("block1a_dwconv", "DepthwiseConv2D", {"dilation_rate": [2, 2]}),
+        KerasLayer("block1a_dwconv", "DepthwiseConv2D", {"strides": [2, 2]}),
+        KerasLayer("block2a_dwconv", "DepthwiseConv2D", {"strides": [1, 1]}),
+        KerasLayer("block2a_dwconv", "DepthwiseConv2D", {"strides": [2, 1]}),
+        KerasLayer("block2a_dwconv", "DepthwiseConv2D", {"strides": 2, "padding": "valid"}),
+        KerasLayer("top_conv", "Conv2D", {"strides": [2, 2]}),
+        KerasLayer("again", "Rescaling", {"scale": 2.0}),
+        KerasLayer("again", "Normalization", {}),
+        KerasLayer("random", "RandomThing>MyLayer", {}),
+        KerasLayer("random", "RandomThing", {}),
+        KerasLayer("random", "RandomCrop", {}),
+        KerasLayer("pad", "ZeroPadding2D", {"padding": [[1, 1], [1, 1]]}),
+        KerasLayer("block1a_dwconv_pad", "ZeroPadding2D", {"padding": [[1, 1], [1, 1]]}),
+        KerasLayer("extra", "Activation", {"activation": "swish"}),
+        KerasLayer("extra", "Add", {}),
+        KerasLayer("extra", "Softmax", {}),
     ],
 )
-def test_keras_models_that_do_something_else_are_refused(layer):
+def test_keras_models_that_do_something_else_are_refused(layer, keras_b0):
     model = keras_layers(rescaling(1 / 255), after=(layer,))
     with pytest.raises(CheckpointError, match=r"file\.pth"):
-        read_network(checkpoint(keras_tensors(), keras=model))
+        read_network(checkpoint(keras_b0, keras=model))
+
+
+def test_keras_parts_as_they_should_be_are_read(keras_b0):
+    after = (
+        KerasLayer("block1a_se_reduce", "Conv2D", {"activation": "silu", "strides": (1, 1)}),
+        KerasLayer("block1a_se_expand", "Conv2D", {"activation": "sigmoid"}),
+        KerasLayer("block2a_dwconv_pad", "ZeroPadding2D", {"padding": [[0, 1], [0, 1]]}),
+        KerasLayer("block2a_dwconv", "DepthwiseConv2D", {"strides": 2, "padding": "valid"}),
+        KerasLayer("block1a_se_excite", "Multiply", {}),
+        KerasLayer("shake", "RandomContrast", {}),
+        KerasLayer("top_conv", "Conv2D", {"activation": "linear", "dilation_rate": [1, 1]}),
+    )
+    read = read_network(checkpoint(keras_b0, keras=keras_layers(rescaling(1 / 255), after=after)))
+    assert read.notes == ()
+
+
+def test_keras_classes_of_other_packages_are_not_taken_for_keras_own(tmp_path):
+    def refused(**layer):
+        layers = [{"config": {"name": "x"}, **layer}]
+        config = {"class_name": "Functional", "config": {"name": "m", "layers": layers}}
+        path = write_keras_legacy(tmp_path / "a.h5", keras_variables(B0), config)
+        with pytest.raises(CheckpointError) as caught:
+            read_network(read_checkpoint(path))
+        return str(caught.value)
+
+    own = {"class_name": "Dropout", "module": "keras.layers", "registered_name": None}
+    assert "of class" not in refused(**own)
+    assert "class Mine>Dropout" in refused(**own | {"registered_name": "Mine>Dropout"})
+    assert "class mine.Dropout" in refused(**own | {"module": "mine"})
+    model = {"class_name": "MyModel", "config": {"name": "x", "layers": []}}
+    assert "class MyModel" in refused(**model)
 
 
 @pytest.mark.parametrize(
@@ -428,17 +552,30 @@ def test_keras_models_that_do_something_else_are_refused(layer):
         keras_layers(KerasLayer("r", "Rescaling", {})),
         keras_layers(rescaling(-1)),
         keras_layers(rescaling(1e400)),
+        keras_layers(rescaling(10**400)),
+        keras_layers(rescaling(1), size=(10**400, 224)),
+        keras_layers(rescaling(1), size=(0, 224)),
+        keras_layers(rescaling(1), after=(KerasLayer("b", "BatchNormalization", {"epsilon": -1}),)),
+        keras_layers(
+            rescaling(1), after=(KerasLayer("b", "BatchNormalization", {"epsilon": 10**400}),)
+        ),
         keras_layers(normalization([0, 0, 0], [-1, -1, -1])),
         keras_layers(rescaling(1), after=(KerasLayer("b", "BatchNormalization", {"epsilon": {}}),)),
-        keras_layers(rescaling(1), after=(KerasLayer("stem_conv_pad", "ZeroPadding2D", {}),)),
         keras_layers(
-            rescaling(1), after=(KerasLayer("stem_conv_pad", "ZeroPadding2D", {"padding": [1, 1]}),)
+            KerasLayer("stem_conv_pad", "ZeroPadding2D", {}),
+            rescaling(1),
+            stem={"padding": "valid"},
+        ),
+        keras_layers(
+            KerasLayer("stem_conv_pad", "ZeroPadding2D", {"padding": [1, 1]}),
+            rescaling(1),
+            stem={"padding": "valid"},
         ),
     ],
 )
-def test_keras_configurations_that_make_no_sense_are_refused(model):
+def test_keras_configurations_that_make_no_sense_are_refused(model, keras_b0):
     with pytest.raises(CheckpointError, match=r"file\.pth"):
-        read_network(checkpoint(keras_tensors(), keras=model))
+        read_network(checkpoint(keras_b0, keras=model))
 
 
 def test_keras_weights_normalised_by_nonsense_are_refused(tmp_path):
@@ -470,6 +607,19 @@ def test_a_batch_norm_before_the_keras_classifier_is_folded_into_it():
     features = scaled * norm["gamma"] + norm["beta"]
     expected = features @ plain["predictions/kernel"] + plain["predictions/bias"]
     np.testing.assert_allclose(head.weight @ x + head.bias, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("part", ["gamma", "beta", "moving_mean"])
+def test_a_keras_batch_norm_whose_parts_do_not_fit_is_refused(keras_b0, part):
+    norm = {name: np.ones(1280, np.float32) for name in ("gamma", "beta", "moving_mean")}
+    norm |= {"moving_variance": np.ones(1280, np.float32), part: np.ones(7, np.float32)}
+    tensors = {**keras_b0, **{f"batch_normalization/{name}": v for name, v in norm.items()}}
+    with pytest.raises(CheckpointError, match="batch_normalization and predictions"):
+        read_network(checkpoint(tensors, keras=KerasModel(None)))
+    tensors[f"batch_normalization/{part}"] = np.ones(1280, np.float32)
+    tensors["predictions/bias"] = np.ones(7, np.float32)
+    with pytest.raises(CheckpointError, match="batch_normalization and predictions"):
+        read_network(checkpoint(tensors, keras=KerasModel(None)))
 
 
 def test_keras_without_a_classifier_or_with_two_is_refused():

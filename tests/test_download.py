@@ -96,7 +96,8 @@ class Server:
         handler.send_response(status)
         if status == 206:
             shown = start + 1 if fault == "wrong range" else start
-            handler.send_header("Content-Range", f"bytes {shown}-{len(data) - 1}/{len(data)}")
+            total = "9" * 5000 if fault == "endless range" else len(data)
+            handler.send_header("Content-Range", f"bytes {shown}-{len(data) - 1}/{total}")
         if self.etag:
             handler.send_header("ETag", self.etag)
         if fault == "chunked":
@@ -107,8 +108,8 @@ class Server:
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             handler.wfile.write(b"0\r\n\r\n")
             return
-        length = 1 << 40 if fault == "huge" else len(data) - start
-        handler.send_header("Content-Length", str(length))
+        length = {"huge": str(1 << 40), "endless length": "9" * 5000}.get(fault)
+        handler.send_header("Content-Length", length or str(len(data) - start))
         handler.end_headers()
         body = data[start:]
         if fault.startswith("break after "):
@@ -116,6 +117,11 @@ class Server:
             handler.wfile.flush()
             handler.connection.close()
             return
+        if fault == "drip":
+            for byte in body:
+                handler.wfile.write(bytes([byte]))
+                if self.released.wait(0.02):
+                    return
         if fault.startswith("stall after "):
             handler.wfile.write(body[: int(fault.split()[-1])])
             handler.wfile.flush()
@@ -233,9 +239,41 @@ def test_a_server_without_ranges_that_never_gets_further_is_given_up(server, tmp
 
 
 def test_a_connection_that_breaks_often_but_gets_further_is_not_given_up(server, tmp_path):
-    server.plan = ["break after 50000"] * 8
+    server.plan = ["break after 70000"] * 7
     assert fetch(weights(server.url), tmp_path, retries=1).read_bytes() == DATA
-    assert len(server.requests) == 9
+    assert len(server.requests) == 8
+
+
+def test_a_server_that_sends_a_byte_per_connection_is_given_up(server, tmp_path):
+    server.plan = ["break after 1"] * 50
+    with pytest.raises(DownloadError, match=r"\(4 times in a row\)"):
+        fetch(weights(server.url), tmp_path, retries=3)
+    assert len(server.requests) == 4
+    assert (folder(tmp_path) / f"{FILE}.part").read_bytes() == DATA[:4]
+
+
+def test_small_pieces_that_add_up_are_not_given_up(server, tmp_path):
+    server.plan = ["break after 40000"] * 12
+    assert fetch(weights(server.url), tmp_path, retries=2).read_bytes() == DATA
+
+
+def test_a_server_that_drips_is_left_and_asked_again(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(transfer_module, "_PACE_SECONDS", 0.1)
+    server.plan = ["drip", ""]
+    assert fetch(weights(server.url), tmp_path).read_bytes() == DATA
+    assert "under 1000 bytes a second" in capsys.readouterr().err
+
+
+def test_lengths_of_thousands_of_digits_are_no_lengths(server, tmp_path):
+    server.plan = ["break after 1000", "endless range"]
+    with pytest.raises(DownloadError, match="another part of the file"):
+        fetch(weights(server.url), tmp_path)
+    part = folder(tmp_path) / f"{FILE}.part"
+    part.unlink()
+    server.data = DATA * 2
+    server.plan = ["endless length"]
+    with pytest.raises(DownloadError, match="should be"):  # the body ends with the connection
+        fetch(weights(server.url), tmp_path, timeout=0.2, retries=0)
 
 
 def test_a_body_without_length_arrives_too(server, tmp_path):
@@ -469,13 +507,34 @@ def test_a_folder_or_a_file_address_can_be_the_mirror(tmp_path):
     (mirror / FILE).write_bytes(b"something else")
     with pytest.raises(DownloadError, match="is not the released file"):
         fetch(row, home, mirror=str(mirror))
-    with pytest.raises(DownloadError, match="has no"):
+    with pytest.raises(DownloadError, match="has no") as caught:
         fetch(row, home, mirror=str(tmp_path))
+    assert "EFFNET_EDGE_MIRROR" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mirror", ["ftp://host/x", "s3://bucket", "file://host/share"])
+def test_what_a_mirror_lacks_is_blamed_on_the_mirror(server, tmp_path, monkeypatch):
+    row = weights("http://192.0.2.1")
+    server.plan = ["404", "404"]
+    with pytest.raises(DownloadError, match="404") as caught:
+        fetch(row, tmp_path, mirror=server.url)
+    message = str(caught.value)
+    assert "Without a network" not in message
+    assert "EFFNET_EDGE_MIRROR" not in message
+    assert "Check that the mirror has the file" in message
+    assert str(folder(tmp_path) / FILE) in message
+    monkeypatch.setenv("EFFNET_EDGE_MIRROR", server.url)
+    with pytest.raises(DownloadError, match="unset EFFNET_EDGE_MIRROR"):
+        fetch(row, tmp_path)
+    monkeypatch.setenv("EFFNET_EDGE_MIRROR", str(tmp_path))
+    with pytest.raises(DownloadError, match=r"has no .* unset EFFNET_EDGE_MIRROR"):
+        fetch(row, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "mirror", ["ftp://host/x", "s3://bucket", "file://host/share", "http://[", "~nosuchuser/m"]
+)
 def test_another_kind_of_mirror_is_refused(tmp_path, mirror):
-    with pytest.raises(UsageError, match="can't be used"):
+    with pytest.raises(UsageError, match=r"can't be used|home folder"):
         fetch(weights("http://192.0.2.1"), tmp_path, mirror=mirror)
 
 

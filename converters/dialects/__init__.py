@@ -9,7 +9,13 @@ import numpy as np
 
 from effnet_edge.converters.checkpoint import Checkpoint
 from effnet_edge.converters.dialects import efficientnet_pytorch, keras, timm, torchvision
-from effnet_edge.converters.dialects.folding import fold_network
+from effnet_edge.converters.dialects.folding import (
+    PYTORCH_EPSILON,
+    TENSORFLOW_EPSILON,
+    as_two_classes,
+    fold_network,
+)
+from effnet_edge.converters.dialects.keras_checks import check_geometry
 from effnet_edge.converters.dialects.names import NetworkNames, Tensors
 from effnet_edge.converters.dialects.recognition import check_kinship, recognise
 from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
@@ -21,11 +27,6 @@ from effnet_edge.models.recipes import default_recipe
 from effnet_edge.recipe import Recipe
 
 __all__ = ["DIALECTS", "Dialect", "ReadNetwork", "default_recipe", "read_network"]
-
-PYTORCH_EPSILON = 1e-5
-"""``torch.nn.BatchNorm2d``'s default."""
-TENSORFLOW_EPSILON = 1e-3
-"""``batch_norm_epsilon`` of the released TensorFlow networks and all that were ported from them."""
 
 
 @dataclass(frozen=True)
@@ -92,25 +93,32 @@ def read_network(
     for everything about the file.
     """
     where = str(checkpoint.path)
-    key = _dialect_of(checkpoint, dialect, where)
-    chosen = DIALECTS[key]
-    notes: tuple[str, ...] = ()
+    candidates = _candidates(checkpoint, dialect, where)
+    names = DIALECTS[candidates[0]].names
+    notes: list[str] = []
     read = None
     if checkpoint.keras is not None:
         read = keras.adapt(checkpoint.tensors, checkpoint.keras.layers, where)
-        notes = read.notes
+        notes += read.notes
         tensors = read.tensors
     else:
-        check_kinship(checkpoint.tensors, chosen.names, where)
-        tensors = _own_classifier(checkpoint.tensors, chosen, where)
-    arch = recognise(tensors, chosen.names, where, phi, family)
+        check_kinship(checkpoint.tensors, names, where)
+        tensors = _own_classifier(checkpoint.tensors, DIALECTS[candidates[0]], where)
+    arch = recognise(tensors, names, where, phi, family)
+    key = candidates[0]
+    if len(candidates) > 1:  # asked last: who brings another network has no use for the question
+        hint = checkpoint.arch_hint or ""
+        key = timm.dialect_of(hint, where)
+        shown = hint if hint.isprintable() else ascii(hint)
+        notes.append(f"read as {key}: the checkpoint's own model name is {shown}")
+    chosen = DIALECTS[key]
     if recipe is None:
         recipe = default_recipe(key, arch)
         if read is not None:
             recipe = _of_keras_file(recipe, read, overrides, where)
     recipe = overrides.apply(recipe)
     if checkpoint.keras is not None and checkpoint.keras.layers is not None:
-        keras.check_padding(checkpoint.keras.layers, arch, recipe, where)
+        check_geometry(checkpoint.keras.layers, arch, recipe, where)
     network = fold_network(
         tensors,
         chosen.names(arch),
@@ -120,7 +128,10 @@ def read_network(
         recipe=recipe,
         where=where,
     )
-    return ReadNetwork(network, key, recipe, notes)
+    if network.classes == 1:
+        network = as_two_classes(network)
+        notes.append("one output: read as a yes/no head; class 1 is its sigmoid, class 0 the rest")
+    return ReadNetwork(network, key, recipe, tuple(notes))
 
 
 def _of_keras_file(
@@ -136,22 +147,27 @@ def _of_keras_file(
     return Overrides(resolution=read.resolution).apply(recipe)
 
 
-def _dialect_of(checkpoint: Checkpoint, asked: str | None, where: str) -> str:
+def _candidates(checkpoint: Checkpoint, asked: str | None, where: str) -> list[str]:
+    """The dialects that the checkpoint may be in; several only where they share all names."""
     if asked is not None and asked not in DIALECTS:
         raise UsageError(f"there is no dialect {asked!r}; there are {', '.join(DIALECTS)}")
-    found = [key for key, one in DIALECTS.items() if one.anchor in checkpoint.tensors]
+    found = [
+        key
+        for key, one in DIALECTS.items()
+        if one.anchor in checkpoint.tensors and (key == "keras") == (checkpoint.keras is not None)
+    ]
     if not found:
         raise CheckpointError(
             f"{where} isn't one of EfficientNet-B0..B7 or -Lite0..4: none of its "
             f"{len(checkpoint.tensors)} tensors is the stem of one"
         )
-    if asked is not None:
-        if asked not in found:
-            raise CheckpointError(
-                f"--dialect {asked} was given, but {where} has the names of {' or '.join(found)}"
-            )
-        return asked
-    return timm.dialect_of(checkpoint.arch_hint, where) if len(found) > 1 else found[0]
+    if asked is None:
+        return found
+    if asked not in found:
+        raise CheckpointError(
+            f"--dialect {asked} was given, but {where} has the names of {' or '.join(found)}"
+        )
+    return [asked]
 
 
 def _own_classifier(tensors: Tensors, dialect: Dialect, where: str) -> Tensors:

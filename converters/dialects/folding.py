@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ from effnet_edge.models.network import (
     SqueezeExcite,
 )
 from effnet_edge.recipe import Recipe
+
+PYTORCH_EPSILON = 1e-5
+"""``torch.nn.BatchNorm2d``'s default."""
+TENSORFLOW_EPSILON = 1e-3
+"""``batch_norm_epsilon`` of the released TensorFlow networks and all that were ported from them;
+also the default of Keras's layer."""
 
 _STEM_STRIDE = 2
 
@@ -55,6 +62,15 @@ def fold_network(
         ),
         head=Head(folder.conv(names.head), folder.floats(weight), folder.floats(bias)),
     )
+
+
+def as_two_classes(network: Network) -> Network:
+    """A network of one output z, which a sigmoid turns into a probability, as one of the two
+    outputs 0 and z: their softmax gives 1 - sigmoid(z) and sigmoid(z)."""
+    head = network.head
+    weight = np.concatenate([np.zeros_like(head.weight), head.weight])
+    bias = np.concatenate([np.zeros_like(head.bias), head.bias])
+    return replace(network, head=replace(head, weight=weight, bias=bias))
 
 
 class _Folder:

@@ -7,14 +7,15 @@ variance, and a second Rescaling by its square root makes up for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effnet_edge.converters.dialects.folding import TENSORFLOW_EPSILON
+from effnet_edge.converters.dialects.keras_checks import check_layers, reading_configuration
 from effnet_edge.converters.dialects.keras_input import (
     composed_normalization,
     input_size,
@@ -30,35 +31,9 @@ from effnet_edge.converters.dialects.names import (
 from effnet_edge.converters.keras_file import KerasLayer, block_name
 from effnet_edge.errors import CheckpointError
 from effnet_edge.models.architecture import Architecture, BlockSpec
-from effnet_edge.models.geometry import padding_before_after
 from effnet_edge.recipe import Recipe
 
 ANCHOR = "stem_conv/kernel"
-
-_DEFAULT_EPSILON = 1e-3
-# Layers that change nothing at inference, or that are EfficientNet's own parts.
-_PARTS = frozenset(
-    {
-        "Activation",
-        "Add",
-        "BatchNormalization",
-        "Conv2D",
-        "Dense",
-        "DepthwiseConv2D",
-        "Dropout",
-        "FixedDropout",
-        "GaussianNoise",
-        "GlobalAveragePooling2D",
-        "InputLayer",
-        "Multiply",
-        "Normalization",
-        "Rescaling",
-        "Reshape",
-        "Softmax",
-        "ZeroPadding2D",
-    }
-)
-_ACTIVATIONS = ("swish", "silu")
 
 
 @dataclass(frozen=True)
@@ -109,51 +84,16 @@ def adapt(
     }
     notes: list[str] = []
     if layers is None:
-        epsilon = _DEFAULT_EPSILON
+        epsilon = TENSORFLOW_EPSILON
         mean, std = stored_normalization(tensors, normalizations, notes)
         resolution = None
     else:
-        with _reading_configuration(where):
-            epsilon = _check_layers(layers, where, notes)
+        with reading_configuration(where):
+            epsilon = check_layers(layers, where, notes)
             mean, std = composed_normalization(tensors, layers, where)
-            resolution = input_size(layers)
+            resolution = input_size(layers, where)
     laid_out.update(_classifier(rest, epsilon, where))
     return KerasWeights(laid_out, epsilon, mean, std, resolution, tuple(notes))
-
-
-def check_padding(
-    layers: Iterable[KerasLayer], arch: Architecture, recipe: Recipe, where: str
-) -> None:
-    """Check that the ZeroPadding2D layers do what SAME does at ``recipe``'s resolution.
-
-    Keras fixes them when the model is built: for even sizes if the input's size was left open.
-    Raises CheckpointError.
-    """
-    paddings = {layer.name: layer for layer in layers if layer.kind == "ZeroPadding2D"}
-    strided = [("stem_conv_pad", 3)]
-    strided += [(f"{block_name(b)}_dwconv_pad", b.kernel) for b in arch.blocks if b.stride == 2]
-    size = recipe.resolution
-    for name, kernel in strided:
-        wanted = [list(padding_before_after("same", side, kernel, 2)) for side in size]
-        layer = paddings.get(name)
-        with _reading_configuration(where):
-            found = [list(pair) for pair in layer.config["padding"]] if layer else wanted
-        if found != wanted:
-            raise CheckpointError(
-                f"{where} was built for another input size: at {recipe.resolution[0]} x "
-                f"{recipe.resolution[1]} its layer {name} would pad {found}, where {wanted} is "
-                "right. Give --resolution as in training, or build the model for this size"
-            )
-        size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-
-
-@contextmanager
-def _reading_configuration(where: str) -> Iterator[None]:
-    """Turn what a configuration of unexpected shape causes into an error about the file."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} has a model configuration that can't be read") from error
 
 
 _ALL = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
@@ -222,46 +162,18 @@ def _classifier(rest: Tensors, epsilon: float, where: str) -> Tensors:
         mean = rest.pop(f"{norms[0]}/moving_mean", np.zeros_like(variance))
         gamma = rest.pop(f"{norms[0]}/gamma", np.ones_like(variance))
         beta = rest.pop(f"{norms[0]}/beta", np.zeros_like(variance))
+        if {mean.shape, gamma.shape, beta.shape} != {variance.shape} or bias.shape != (
+            len(weight),
+        ):
+            raise CheckpointError(
+                f"{where}: the parts of {norms[0]} and {layer} have shapes that don't fit together"
+            )
         if (variance < 0).any():
             raise CheckpointError(f"{where}: {norms[0]} has negative variances: it is damaged")
         scale = gamma / np.sqrt(variance + epsilon)
         bias = (bias + weight @ (beta - mean * scale)).astype(np.float32)
         weight = (weight * scale).astype(np.float32)
     return {**rest, "predictions/kernel": weight, "predictions/bias": bias}
-
-
-def _check_layers(layers: tuple[KerasLayer, ...], where: str, notes: list[str]) -> float:
-    """Refuse what isn't EfficientNet; return batch norm's epsilon."""
-    epsilons: set[float] = set()
-    dense_seen = False
-    for layer in layers:
-        if layer.kind not in _PARTS and not layer.kind.startswith("Random"):
-            raise CheckpointError(
-                f"{where} has a layer {layer.name} of class {layer.kind}, which is no part of an "
-                "EfficientNet classifier: it can't be converted as one"
-            )
-        if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
-            raise CheckpointError(f"{where} is built channels first: save it channels last")
-        if layer.kind == "BatchNormalization":
-            epsilons.add(float(layer.config.get("epsilon", _DEFAULT_EPSILON)))
-        activation = layer.config.get("activation")
-        if layer.kind == "Dense":
-            dense_seen = True
-            if activation not in ("softmax", "linear", None):
-                notes.append(
-                    f"the classifier ends in {activation}; the converted model gives its logits, "
-                    "and predictions are their softmax"
-                )
-        elif layer.kind == "Activation" and activation not in (
-            ("softmax", "linear") if dense_seen else _ACTIVATIONS
-        ):
-            raise CheckpointError(
-                f"{where} uses the activation {activation!r:.60} in layer {layer.name}: only "
-                "networks with swish (SiLU) can be converted"
-            )
-    if len(epsilons) > 1:
-        raise CheckpointError(f"{where} has batch norms of different epsilon: {sorted(epsilons)}")
-    return epsilons.pop() if epsilons else _DEFAULT_EPSILON
 
 
 def with_normalization(recipe: Recipe, weights: KerasWeights, where: str) -> Recipe:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from effnet_edge.converters.keras_file import KerasLayer
 from effnet_edge.errors import CheckpointError
-from effnet_edge.recipe import IMAGENET_STD
+from effnet_edge.recipe import IMAGENET_STD, MAX_RESOLUTION
 
 _LEAST_DEVIATION = 1e-7
 """``keras.config.epsilon()``, which Normalization puts below its square root of the variance."""
@@ -18,13 +18,21 @@ _LEAST_DEVIATION = 1e-7
 Triple = tuple[float, float, float]
 
 
-def input_size(layers: tuple[KerasLayer, ...]) -> tuple[int, int] | None:
-    """(height, width) of the outermost input, or None where the model leaves it open."""
+def input_size(layers: tuple[KerasLayer, ...], where: str) -> tuple[int, int] | None:
+    """(height, width) of the outermost input, or None where the model leaves it open.
+
+    Raises CheckpointError for a size that no image has.
+    """
     for layer in layers:
         shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape")
         if isinstance(shape, list) and len(shape) == 4:
             height, width = shape[1:3]
             if isinstance(height, int) and isinstance(width, int):
+                if not all(1 <= side <= MAX_RESOLUTION for side in (height, width)):
+                    raise CheckpointError(
+                        f"{where} was built for images of another size than 1 to {MAX_RESOLUTION} "
+                        "pixels a side"
+                    )
                 return height, width
     return None
 
@@ -73,7 +81,7 @@ def _channels(value: Any, layer: KerasLayer, where: str) -> NDArray[np.float64]:
         value = value.get("config", {}).get("value")
     try:
         channels = np.broadcast_to(np.asarray(value, np.float64).reshape(-1), (3,))
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         channels = np.full(3, np.nan)
     if not np.isfinite(channels).all():
         raise CheckpointError(

@@ -6,6 +6,7 @@ where there is no expansion.
 
 from __future__ import annotations
 
+from effnet_edge.converters.dialects.folding import PYTORCH_EPSILON, TENSORFLOW_EPSILON
 from effnet_edge.converters.dialects.names import (
     BlockNames,
     NetworkNames,
@@ -17,8 +18,6 @@ from effnet_edge.models.architecture import Architecture, BlockSpec
 ANCHOR = "features.0.0.weight"
 CLASSIFIER = "classifier"
 
-_PYTORCH_EPSILON = 1e-5
-_TENSORFLOW_EPSILON = 1e-3
 _FIRST_PHI_WITH_TENSORFLOW_EPSILON = 5
 
 
@@ -26,8 +25,8 @@ def epsilon(arch: Architecture) -> float:
     """Batch norm's epsilon: PyTorch's default up to B4; B5..B7, whose weights were ported from
     TensorFlow, are built with ``eps=0.001``."""
     if arch.phi >= _FIRST_PHI_WITH_TENSORFLOW_EPSILON:
-        return _TENSORFLOW_EPSILON
-    return _PYTORCH_EPSILON
+        return TENSORFLOW_EPSILON
+    return PYTORCH_EPSILON
 
 
 def names(arch: Architecture) -> NetworkNames:
