@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,12 +24,24 @@ from effnet_edge.engines import (
     choose_engine,
     named_engine,
     open_session,
+    positive_int,
 )
-from effnet_edge.errors import EngineError, ImageError, ModelError, ModelNotFoundError, UsageError
+from effnet_edge.errors import (
+    EffnetEdgeError,
+    EngineError,
+    ImageError,
+    ModelError,
+    ModelNotFoundError,
+    StoreError,
+    UsageError,
+)
+from effnet_edge.files import user_path
 from effnet_edge.images import ImageSource, open_image
 from effnet_edge.metadata import ModelMetadata
-from effnet_edge.model_file import ModelFormat, model_format, read_metadata
+from effnet_edge.model_file import ModelFormat, check_self_contained, model_format, read_metadata
 from effnet_edge.preprocessing import preprocess
+
+_LOADS = 4
 
 
 @dataclass(frozen=True)
@@ -66,15 +79,34 @@ class EdgeClassifier:
 
         ``engine`` is ``onnxruntime``, ``litert`` or ``tflite-runtime``; by default an installed
         one that runs the file, and of a stored model the file that an installed engine runs.
-        ``threads`` defaults to the cores that this process may use.
+        ``threads`` defaults to the cores that this process may use. A name without a folder and
+        without ``.onnx`` or ``.tflite`` is looked for in the store first.
 
         Raises ModelNotFoundError; ModelError for a file that is damaged, was changed since it was
         written, or isn't one of ours; EngineError if the engine is missing or fails; UsageError
-        for an unknown engine or a bad thread count.
+        for an unknown engine, a bad thread count, or what is neither a name nor a path.
         """
         path = _find(name_or_path, engine)
+        for _ in range(_LOADS):
+            # The file is opened several times: all must have seen the same one.
+            before = _identity(path)
+            try:
+                classifier = cls._load(path, engine, threads)
+            except EffnetEdgeError:
+                if _identity(path) == before:
+                    raise
+                continue
+            if _identity(path) == before:
+                return classifier
+            classifier.close()
+        raise ModelError(f"{path} was replaced while it was being loaded: load it again")
+
+    @classmethod
+    def _load(cls, path: Path, engine: str | None, threads: int | None) -> EdgeClassifier:
         chosen = choose_engine(model_format(path), engine)
         seal.verify(path)
+        if chosen.format == "onnx":
+            check_self_contained(path)
         metadata = read_metadata(path)
         session = open_session(path, chosen, threads)
         found = (session.input_shape, session.classes)
@@ -118,10 +150,11 @@ class EdgeClassifier:
         ``image`` is a path, bytes, an open binary file, a PIL image or a numpy array, see
         `effnet_edge.images.open_image`. A ``top_k`` above the number of classes gives all.
 
-        Raises ImageError for an image that can't be read, UsageError for a ``top_k`` below 1, and
-        EngineError if the engine fails or the classifier is closed.
+        Raises ImageError for an image that can't be read, UsageError for a ``top_k`` that isn't an
+        integer from 1, ModelError for weights that give no finite logits, and EngineError if the
+        engine fails or the classifier is closed.
         """
-        _check_positive("top_k", top_k)
+        top_k = positive_int("top_k", top_k)
         return self._top(self.logits(image), top_k)
 
     def predict_batch(
@@ -133,8 +166,8 @@ class EdgeClassifier:
         memory doesn't grow with their number. On a CPU larger batches seldom gain anything.
         The ImageError of an image says which one it is, counted from 0.
         """
-        _check_positive("top_k", top_k)
-        _check_positive("batch_size", batch_size)
+        top_k = positive_int("top_k", top_k)
+        batch_size = min(positive_int("batch_size", batch_size), sys.maxsize)
         results: list[list[Prediction]] = []
         inputs = self._inputs(images)
         while batch := list(islice(inputs, batch_size)):
@@ -202,6 +235,8 @@ class EdgeClassifier:
         one_image = one_image or hasattr(images, "read")
         if one_image or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise UsageError("predict_batch takes several images: give a list, or call predict")
+        if not isinstance(images, Iterable):
+            raise UsageError(f"predict_batch takes several images, not {type(images).__name__}")
         for index, image in enumerate(images):
             try:
                 yield preprocess(open_image(image), self._metadata.recipe)
@@ -221,28 +256,40 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return probabilities
 
 
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise UsageError(f"{name} must be 1 or more, not {value}")
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or rewritten; None for one that can't be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _find(name_or_path: str | os.PathLike[str], engine: str | None) -> Path:
-    path = Path(name_or_path).expanduser()
-    if isinstance(name_or_path, os.PathLike) or path.suffix in (".onnx", ".tflite"):
-        return _existing(path)
-    if path.is_file():
-        return path
-    if os.sep in str(name_or_path):
+    text = os.fspath(name_or_path) if isinstance(name_or_path, os.PathLike) else name_or_path
+    if not isinstance(text, str):
+        raise UsageError(f"give a model's name or its file's path, not {type(text).__name__}")
+    if not text:
+        raise UsageError("the model's name is empty: give a name of the store or a file's path")
+    formats = _formats(engine)
+    path = user_path(text)
+    is_name = isinstance(name_or_path, str) and path.suffix not in (".onnx", ".tflite")
+    if not is_name or path.name != text:
         return _existing(path)
     from effnet_edge.store import ModelStore
 
-    return ModelStore().find(str(name_or_path), formats=_formats(engine))
+    try:
+        return ModelStore().find(text, formats=formats)
+    except (ModelNotFoundError, StoreError, UsageError):
+        if os.path.isfile(path):  # noqa: PTH113 - unlike pathlib's, false for impossible names
+            return path
+        raise
 
 
 def _existing(path: Path) -> Path:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - as above
         raise ModelNotFoundError(f"{path} is a folder: give the model file in it")
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - as above
         raise ModelNotFoundError(f"there is no model file {path}")
     return path
 

@@ -12,13 +12,15 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from effnet_edge.errors import StoreError
+from effnet_edge.errors import StoreError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -51,6 +53,35 @@ def storage_error(action: str, path: Path, error: OSError) -> StoreError:
     """A StoreError that says what failed (``"can't write"``), where, and what to do."""
     reason = _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
     return StoreError(f"{action} {path}: {reason}")
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """The path that a user means, ``~`` resolved. Raises UsageError for an unknown ``~user``."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{os.fspath(text)!r}: can't tell whose home folder that is: write the path without ~"
+        ) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, at once: a pipe or a device could keep us waiting for ever.
+
+    Raises OSError, also for what is no regular file.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def atomic_write(path: Path, data: Buffer) -> None:
@@ -113,6 +144,8 @@ def staged(path: Path, data: Buffer) -> Iterator[StagedFile]:
             raise storage_error("can't write", path, error) from error
         yield file
     finally:
+        if sys.platform == "win32":  # which refuses to delete an open file
+            file.release()
         with suppress(OSError):  # after a commit it isn't there
             temporary.unlink()
         file.release()

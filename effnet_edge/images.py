@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from effnet_edge.errors import ImageError
+from effnet_edge.files import open_regular
 
 ImageSource: TypeAlias = (
     str
@@ -32,24 +34,38 @@ lifted that. Arrays and PIL images are in memory already and may be larger."""
 # Pillow opens more than this, some of it by running other programs (Ghostscript for EPS).
 _FORMATS = frozenset(
     {
-        *(
-            "AVIF",
-            "BMP",
-            "DDS",
-            "DIB",
-            "GIF",
-            "ICNS",
-            "ICO",
-            "IM",
-            "JPEG",
-            "JPEG2000",
-            "MPO",
-            "MSP",
-        ),
-        *("PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "SPIDER", "SUN", "TGA", "TIFF", "WEBP", "XBM"),
+        "AVIF",
+        "BMP",
+        "DDS",
+        "DIB",
+        "GIF",
+        "ICNS",
+        "ICO",
+        "IM",
+        "JPEG",
+        "JPEG2000",
+        "MPO",
+        "MSP",
+        "PCX",
+        "PNG",
+        "PPM",
+        "PSD",
+        "QOI",
+        "SGI",
+        "SPIDER",
+        "SUN",
+        "TGA",
+        "TIFF",
+        "WEBP",
+        "XBM",
         "XPM",
     }
 )
+
+# First bytes of what people take for images, to name it in the error.
+_FOREIGN = {b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"<svg": "SVG"}
+
+_BAND_PIXELS = 1 << 20
 
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, section 4.6.4: what undoes each value of the Orientation tag.
@@ -69,10 +85,11 @@ def open_image(source: ImageSource) -> Image.Image:
 
     ``source`` is a path, an encoded image as bytes, an open binary file, a PIL image, or an array:
     ``[H, W, 3]`` RGB, ``[H, W, 4]`` RGBA, ``[H, W]`` or ``[H, W, 1]`` grey, uint8 or uint16.
-    EXIF orientation is obeyed, transparency is laid over white, 16-bit values are divided by 257
-    and rounded, and of an animation the first frame counts. A file object is read from its start
-    and stays open. The result may be the caller's own PIL image and must not be modified; of an
-    array it is always a copy.
+    EXIF orientation is obeyed, transparency is laid over white, and of an animation the first
+    frame counts. 16-bit arrays and grey images are divided by 257 and rounded; of 16-bit colour
+    files Pillow hands out the high bytes. A file object is read from its start and stays open; a
+    path must lead to a regular file. The result may be the caller's own PIL image and must not be
+    modified; of an array it is always a copy.
 
     Raises ImageError, naming the file, for anything that can't be read as an image.
     """
@@ -104,9 +121,12 @@ def is_image_name(path: Path) -> bool:
 
 
 def _from_path(source: str | os.PathLike[str]) -> Image.Image:
-    path = Path(source)
+    name = os.fsdecode(source)
+    if not name:
+        raise ImageError("the image's path is empty: give the path of an image file")
+    path = Path(name)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _decode(file, str(path))
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -122,7 +142,9 @@ def _from_path(source: str | os.PathLike[str]) -> Image.Image:
 def _decode(file: IO[bytes], name: str) -> Image.Image:
     """Decode the first image in ``file`` and leave the file open."""
     try:
-        image = Image.open(file)
+        # Nothing but the parsers of these formats sees the bytes, tried in Pillow's own order.
+        Image.init()
+        image = Image.open(file, formats=tuple(kind for kind in Image.ID if kind in _FORMATS))
     except UnidentifiedImageError:
         raise ImageError(_why_unidentified(file, name)) from None
     except Image.DecompressionBombError:
@@ -133,8 +155,6 @@ def _decode(file: IO[bytes], name: str) -> Image.Image:
         # Pillow's plugins raise nearly anything on hostile input: struct.error, KeyError, ...
         raise ImageError(f"{name}: not a readable image: {_reason(error)}") from error
     # Not `with image`: that closes the file, which is the caller's.
-    if image.format not in _FORMATS:
-        raise ImageError(f"{name}: {image.format} is not supported: save it as PNG or JPEG")
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
@@ -185,15 +205,18 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _sixteen_bit_to_rgb(image: Image.Image, name: str) -> Image.Image:
     # Mode I is 32 bits wide, but what Pillow opens as such (PNG, PGM) has 16.
-    values = np.asarray(image)
-    if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
-        raise ImageError(f"{name}: holds 32-bit pixels, from {values.min()} to {values.max()}")
-    grey = Image.fromarray(_to_eight_bits(values))
+    if image.mode == "I":
+        low, high = cast(tuple[int, int], image.getextrema())
+        if low < 0 or high > 65535:
+            raise ImageError(f"{name}: holds 32-bit pixels, from {low} to {high}")
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-        return _over_white(grey.convert("RGBA"))
-    return grey.convert("RGB")
+    grey = np.empty((image.height, image.width), np.uint8)
+    for rows in _bands(image.height, image.width):
+        values = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        grey[rows] = _to_eight_bits(values)
+        if isinstance(transparent, int):
+            grey[rows][values == transparent] = 255  # white shows through
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _over_white(rgba: Image.Image) -> Image.Image:
@@ -209,8 +232,10 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         raise ImageError(
             f"the array is {array.dtype}: give uint8 pixels of 0 to 255 (or uint16 of 0 to 65535)"
         )
-    if array.dtype.itemsize == 2:
-        array = _to_eight_bits(array)
+    if array.dtype.itemsize == 2 and array.ndim > 0:
+        deep, array = array, np.empty(array.shape, np.uint8)
+        for rows in _bands(len(deep), deep.size // len(deep)):
+            array[rows] = _to_eight_bits(deep[rows])
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim == 2:
@@ -230,6 +255,14 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     )
 
 
+def _bands(height: int, row: int) -> Iterator[slice]:
+    """Slices over ``height`` rows of ``row`` values: wide intermediates of one at a time are small,
+    those of a whole image are many times its size."""
+    step = max(1, _BAND_PIXELS // row)
+    for start in range(0, height, step):
+        yield slice(start, min(start + step, height))
+
+
 def _to_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Divide by 257, rounded: 65535 becomes 255."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -238,12 +271,14 @@ def _to_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 def _why_unidentified(file: IO[bytes], name: str) -> str:
     try:
         file.seek(0)
-        empty = not file.read(1)
+        start = file.read(4)
     except (OSError, ValueError, AttributeError):
-        empty = False
-    if empty:
+        start = b"?"
+    if not start:
         return f"{name}: is empty (0 bytes)"
-    return f"{name}: not an image, or of a format that Pillow can't read here"
+    if start in _FOREIGN:
+        return f"{name}: {_FOREIGN[start]} is not supported: save it as PNG or JPEG"
+    return f"{name}: not an image, or of a format that isn't supported: save it as PNG or JPEG"
 
 
 def _reason(error: Exception) -> str:

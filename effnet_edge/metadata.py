@@ -7,6 +7,8 @@ TFLite the attached files ``effnet_edge.json`` and ``labels.txt``.
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +17,10 @@ from effnet_edge.recipe import Recipe
 
 FORMAT_VERSION = 1
 """Raised when a file could no longer be read by an older package."""
+
+# Terminals obey these, or can't encode them: the control characters, line and paragraph separators,
+# and halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,13 @@ class ModelMetadata:
         return len(self.labels)
 
     def to_json(self) -> str:
-        """All but the labels, which both formats keep in a place of their own."""
+        """All but the labels, which both formats keep in a place of their own.
+
+        Characters of the checkpoint's file name that can't be printed become question marks.
+        """
         data = asdict(self)
         del data["labels"]
+        data["source"]["file"] = _UNPRINTABLE.sub("?", self.source.file)
         return json.dumps({"format": FORMAT_VERSION, **data}, indent=1, sort_keys=True)
 
     @classmethod
@@ -68,6 +78,8 @@ class ModelMetadata:
         try:
             data = json.loads(text)
             version = data.pop("format")
+            if isinstance(version, bool) or not isinstance(version, int):
+                raise TypeError(f"format is {version!r}")
             if version > FORMAT_VERSION:
                 raise ModelError(
                     f"the model has format {version}, and this effnet-edge reads up to "
@@ -75,9 +87,56 @@ class ModelMetadata:
                 )
             data["recipe"] = Recipe.from_json(data["recipe"])
             data["source"] = Source(**data["source"])
-            return cls(**data, labels=labels)
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            metadata = cls(**data, labels=labels)
+            _check(metadata)
+            return metadata
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"the model's own description is malformed: {error!r}") from error
+        except RecursionError:
+            raise ModelError("the model's own description is malformed: nested too deep") from None
+
+
+def _check(metadata: ModelMetadata) -> None:
+    """Raise TypeError, ValueError or OverflowError for what the annotations rule out."""
+    source = metadata.source
+    _check_text(metadata, "name", "family", "precision", "padding", "tool")
+    _check_text(source, "file", "sha256", "dialect")
+    if source.weights is not None:
+        _check_text(source, "weights")
+    if metadata.family not in ("standard", "lite"):
+        raise ValueError(f"family is {metadata.family!r}, neither standard nor lite")
+    if metadata.padding not in ("same", "symmetric"):
+        raise ValueError(f"padding is {metadata.padding!r}, neither same nor symmetric")
+    for name in ("phi", "parameters", "macs"):
+        value = getattr(metadata, name)
+        # What doesn't fit 63 bits overflows where it is formatted.
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+            raise ValueError(f"{name} is no count")
+    if source.top1 is not None:
+        _check_finite("top1", source.top1)
+    if not isinstance(metadata.fidelity, dict):
+        raise TypeError(f"fidelity is {metadata.fidelity!r}")
+    for name, value in metadata.fidelity.items():
+        _check_finite("fidelity", value)
+        if _UNPRINTABLE.search(name):
+            raise ValueError(f"fidelity {name!r} has a control character")
+    for index, label in enumerate(metadata.labels):
+        if _UNPRINTABLE.search(label):
+            raise ValueError(f"label {index}, {label[:100]!r}, has a control character")
+
+
+def _check_text(owner: ModelMetadata | Source, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {type(value).__name__}, not text")
+        if _UNPRINTABLE.search(value):
+            raise ValueError(f"{name} {value[:100]!r} has a control character")
+
+
+def _check_finite(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name} is no finite number")
 
 
 def summary(metadata: ModelMetadata) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Reading what a model file says of itself, without the libraries of its format.
 
-Only the description is read, never the weights; every size that the file states is checked
+Only descriptions are read, never the weights; every size that the file states is checked
 before anything of that size is read.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from effnet_edge.errors import ModelError, ModelNotFoundError
+from effnet_edge.files import open_regular
 from effnet_edge.metadata import ModelMetadata
 
 ModelFormat = Literal["onnx", "tflite"]
@@ -31,11 +32,29 @@ TFLITE_LABELS = "labels.txt"
 _MAX_TEXT = 16 << 20
 _MAX_FIELDS = 100_000
 _MAX_DIRECTORY = 1 << 20
+_MAX_GRAPH_FIELDS = 1_000_000
+_MAX_DEPTH = 64
 
 # Fields of ModelProto and StringStringEntryProto in onnx.proto.
 _IR_VERSION_TAG = b"\x08"
 _METADATA_PROPS = 14
 _KEY, _VALUE = 1, 2
+
+# Where onnx.proto has tensors: by message, its fields that may hold some further down.
+_HOLDERS = {
+    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        **{5: "TensorProto", 10: "TensorProto", 6: "GraphProto", 11: "GraphProto"},
+        **{22: "SparseTensorProto", 23: "SparseTensorProto"},
+    },
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "TensorProto": {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 # Wire types: https://protobuf.dev/programming-guides/encoding/
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -48,7 +67,7 @@ def model_format(path: Path) -> ModelFormat:
     neither.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _format(file, path)
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no model file {path}") from None
@@ -63,7 +82,7 @@ def read_metadata(path: Path) -> ModelMetadata:
     damaged, or comes from elsewhere and carries no description.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             read = _read_onnx if _format(file, path) == "onnx" else _read_tflite
             file.seek(0)
             texts = read(file, path)
@@ -84,6 +103,27 @@ def read_metadata(path: Path) -> ModelMetadata:
         raise _damaged(path, "its description isn't UTF-8 text") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def check_self_contained(path: Path) -> None:
+    """Refuse an ONNX file that keeps tensors in other files, which no seal of its own covers.
+
+    Looks at every tensor's header and at none of its values. Raises as `read_metadata` does.
+    """
+    try:
+        with open_regular(path) as file:
+            external = _has_external_tensors(file)
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"there is no model file {path}") from None
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    if external:
+        raise ModelError(
+            f"{path} keeps weights in another file, which its seal doesn't cover: convert the "
+            "model again"
+        )
 
 
 def encode_labels(labels: tuple[str, ...]) -> str:
@@ -154,6 +194,44 @@ def _metadata_props(file: BinaryIO) -> Iterator[bytes]:
     raise ValueError("it has too many fields")
 
 
+def _has_external_tensors(file: BinaryIO) -> bool:
+    """Whether a tensor of a ModelProto lies elsewhere. Raises ValueError for a malformed one."""
+    message, end = "ModelProto", file.seek(0, os.SEEK_END)
+    file.seek(0)
+    around: list[tuple[str, int]] = []
+    for _ in range(_MAX_GRAPH_FIELDS):
+        while (at := file.tell()) >= end:
+            if at > end:
+                raise ValueError("a field is longer than its message")
+            if not around:
+                return False
+            message, end = around.pop()
+        tag = _varint(file)
+        number, wire_type = tag >> 3, tag & 7
+        if tag >= 1 << 32:  # an engine would drop the upper bits and see another field
+            raise ValueError("it isn't a protocol buffer")
+        if wire_type == _VARINT:
+            value = _varint(file)
+            if message == "TensorProto" and number == _DATA_LOCATION and value != 0:
+                return True
+            continue
+        size = _payload_size(file, wire_type)
+        at = file.tell()
+        if size > end - at:
+            raise ValueError("it ends in the middle of a field")
+        if wire_type == _LENGTH and message == "TensorProto" and number == _EXTERNAL_DATA:
+            return True
+        inner = _HOLDERS[message].get(number) if wire_type == _LENGTH else None
+        if inner is None:
+            file.seek(at + size)
+            continue
+        if len(around) == _MAX_DEPTH:
+            raise ValueError("its graphs are nested too deep")
+        around.append((message, end))
+        message, end = inner, at + size
+    raise ValueError("it has too many fields")
+
+
 def _text_fields(entry: bytes) -> Iterator[tuple[int, bytes]]:
     """(field number, content) of the length-delimited fields of a small message."""
     file = io.BytesIO(entry)
@@ -205,7 +283,7 @@ def _read_tflite(file: BinaryIO, path: Path) -> tuple[bytes, bytes] | None:
             labels = _member(archive.getinfo(TFLITE_LABELS), archive)
             # As a text file it ends its last line too; readers take an empty last one for none.
             return description, labels.removesuffix(b"\n")
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, struct.error, ValueError, EOFError, RuntimeError) as error:
         raise _damaged(path, f"attached files: {error}") from error
 
 

@@ -11,6 +11,7 @@ import hashlib
 from pathlib import Path
 
 from effnet_edge.errors import ModelError, ModelNotFoundError
+from effnet_edge.files import open_regular
 
 MARKER = b"effnet-edge seal sha256:"
 PLACEHOLDER = MARKER + b"0" * 64
@@ -47,7 +48,7 @@ def verify(path: Path) -> str:
     sealed: bytes | None = None
     window = b""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK):
                 window += chunk
                 at = window.find(MARKER)

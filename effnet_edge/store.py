@@ -198,6 +198,8 @@ def _describe(path: Path, *, check_seal: bool) -> StoredModel:
         size = path.stat().st_size
         if check_seal:
             seal.verify(path)
+            if model_file.model_format(path) == "onnx":
+                model_file.check_self_contained(path)
         metadata = _read_metadata(path)
     except ModelError as problem:
         error = str(problem)

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import networks
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from small_models import CLASSES, NAME, RESOLUTION, write_small_models
 
 import effnet_edge
-from effnet_edge import EdgeClassifier, Prediction, engines
+from effnet_edge import EdgeClassifier, Prediction, engines, seal
 from effnet_edge.errors import (
     EngineError,
     ImageError,
@@ -144,6 +145,111 @@ def test_a_model_that_contradicts_its_description_is_refused(tmp_path):
             EdgeClassifier.load(path)
 
 
+def test_a_model_with_weights_in_another_file_never_reaches_the_engine(models, tmp_path):
+    model = onnx.load(models["onnx"])
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    data = bytearray(path.read_bytes())
+    at = data.index(seal.MARKER)
+    data[at : at + len(seal.PLACEHOLDER)] = seal.PLACEHOLDER
+    seal.seal(data)
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="its seal doesn't cover"):
+        EdgeClassifier.load(path)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_a_model_replaced_while_it_is_loaded_is_loaded_again(models, kind, tmp_path, monkeypatch):
+    labels = tuple(f"new {index}" for index in range(CLASSES))
+    new = write_small_models(tmp_path / "new", labels=labels)[kind]
+    path = tmp_path / new.name
+    path.write_bytes(models[kind].read_bytes())
+    read, opened = effnet_edge.classifier.read_metadata, engines.open_session
+    sessions = []
+
+    def read_then_replace(path):
+        metadata = read(path)
+        if new.exists():
+            new.replace(path)
+        return metadata
+
+    def counted(*args):
+        sessions.append(opened(*args))
+        return sessions[-1]
+
+    monkeypatch.setattr(effnet_edge.classifier, "read_metadata", read_then_replace)
+    monkeypatch.setattr(effnet_edge.classifier, "open_session", counted)
+    with EdgeClassifier.load(path) as classifier:
+        assert classifier.labels == labels
+    first, _ = sessions
+    with pytest.raises(EngineError, match="closed"):
+        first.run(np.zeros((1, *RESOLUTION, 3), np.uint8))
+
+
+def test_a_model_that_is_replaced_all_the_time_is_given_up(models, tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    data = models["onnx"].read_bytes()
+    times = []
+
+    def replace_it(path):
+        times.append(1)
+        (tmp_path / "new").write_bytes(data + b"x" * len(times))
+        (tmp_path / "new").replace(path)
+        raise ModelError("what a mixture of two files gives")
+
+    path.write_bytes(data)
+    monkeypatch.setattr(seal, "verify", replace_it)
+    with pytest.raises(ModelError, match="was replaced while it was being loaded"):
+        EdgeClassifier.load(path)
+    assert len(times) == 4
+
+
+def test_a_file_beside_the_user_does_not_shadow_a_stored_model(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).write_bytes(b"something else")
+    with EdgeClassifier.load(NAME) as classifier:
+        assert classifier.metadata.name == NAME
+    with pytest.raises(ModelError, match="neither an ONNX nor"):
+        EdgeClassifier.load(f"./{NAME}")
+
+
+def test_a_file_whose_name_the_store_lacks_or_forbids_is_loaded(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFNET_EDGE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.bin", "My Model"):
+        (tmp_path / name).write_bytes(models["onnx"].read_bytes())
+        with EdgeClassifier.load(name) as classifier:
+            assert classifier.metadata.name == NAME
+
+
+@pytest.mark.parametrize("nothing", [None, "", 3, b"model.onnx", ["a"]])
+def test_what_is_neither_a_name_nor_a_path_is_refused(nothing):
+    with pytest.raises(UsageError, match="give a"):
+        EdgeClassifier.load(nothing)
+
+
+@pytest.mark.parametrize(
+    "path", ["~no-such-user-here/x.onnx", "a" * 300, f"{'a' * 300}.onnx", "a/\0.onnx", "\0", "~~"]
+)
+def test_impossible_paths_are_errors_of_ours(store, path):
+    with pytest.raises((ModelNotFoundError, UsageError)):
+        EdgeClassifier.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(ModelError, match="pipe or a device"):
+        EdgeClassifier.load(tmp_path / "pipe.onnx")
+
+
+@pytest.mark.parametrize("threads", [1.5, "2", True, 0, -1, 1 << 40])
+def test_a_thread_count_that_makes_no_sense_is_refused(models, threads):
+    for path in models.values():
+        with pytest.raises(UsageError, match="threads must be"):
+            EdgeClassifier.load(path, threads=threads)
+
+
 # Predicting
 
 
@@ -200,6 +306,21 @@ def test_top_k_is_bounded_by_the_classes_and_refused_below_1(classifier):
             classifier.predict(PHOTO, top_k=top_k)
         with pytest.raises(UsageError, match="top_k must be 1 or more"):
             classifier.predict_batch([], top_k=top_k)
+
+
+@pytest.mark.parametrize("value", [2.5, "3", None, True, [1]])
+def test_counts_of_another_type_are_refused(classifier, value):
+    with pytest.raises(UsageError, match="top_k must be a whole number"):
+        classifier.predict(PHOTO, top_k=value)
+    with pytest.raises(UsageError, match="top_k must be a whole number"):
+        classifier.predict_batch([PHOTO], top_k=value)
+    with pytest.raises(UsageError, match="batch_size must be a whole number"):
+        classifier.predict_batch([PHOTO], batch_size=value)
+
+
+def test_counts_may_be_numpys_or_huge(classifier):
+    assert len(classifier.predict(PHOTO, top_k=np.int64(3))) == 3
+    assert len(classifier.predict_batch([PHOTO], top_k=10**30, batch_size=10**30)[0]) == CLASSES
 
 
 def test_equal_logits_are_ordered_by_index(models, monkeypatch):
@@ -269,7 +390,7 @@ def test_a_bad_image_of_a_batch_is_named_by_its_place(classifier, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "one", ["a.jpg", b"x", Path("a.jpg"), PHOTO, Image.fromarray(PHOTO), io.BytesIO(b"x")]
+    "one", [None, 3, "a.jpg", b"x", Path("a.jpg"), PHOTO, Image.fromarray(PHOTO), io.BytesIO(b"x")]
 )
 def test_one_image_is_no_batch(classifier, one):
     with pytest.raises(UsageError, match="several images"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -134,6 +136,122 @@ def test_no_threads_is_refused(models):
         open_session(models["onnx"], ENGINES["onnxruntime"], threads=0)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((1, CLASSES)),
+        np.zeros((1, CLASSES), np.int64),
+        np.zeros(CLASSES, np.float32),
+        np.zeros((1, CLASSES + 1), np.float32),
+        np.zeros((2, CLASSES), np.float32),
+        [[0.0] * CLASSES],
+        None,
+    ],
+    ids=lambda wrong: f"{getattr(wrong, 'dtype', '')}{np.shape(wrong)}",
+)
+def test_logits_of_another_kind_are_a_model_error(session, wrong):
+    class Fake:
+        def run(self, *args):
+            return [wrong]
+
+        def set_tensor(self, *args):
+            pass
+
+        def invoke(self):
+            pass
+
+        def get_tensor(self, index):
+            return wrong
+
+    session._session = session._interpreter = Fake()
+    with pytest.raises(ModelError, match=r"where float32 \[1, 10\] is expected"):
+        session.run(networks.photos(1, RESOLUTION))
+
+
+def test_a_model_that_computes_integers_is_a_model_error(tmp_path):
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["floats"], ["means"], axes=[1, 2], keepdims=0),
+            helper.make_node("Cast", ["means"], ["logits"], to=TensorProto.INT64),
+        ],
+        "integers",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 8, 8, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.INT64, ["N", 3])],
+    )
+    path = tmp_path / "integers.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    with (
+        open_session(path, ENGINES["onnxruntime"]) as session,
+        pytest.raises(ModelError, match=r"int64 \[2, 3\]"),
+    ):
+        session.run(np.zeros((2, 8, 8, 3), np.uint8))
+
+
+# What the engines write to stderr
+
+
+def stderr_of(program: str) -> str:
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stderr
+
+
+def test_a_model_is_loaded_without_a_word_on_stderr(models):
+    assert "tflite" in models
+    for name in INSTALLED:
+        path = models[ENGINES[name].format]
+        said = stderr_of(f"""
+from pathlib import Path
+from effnet_edge.engines import ENGINES, open_session
+open_session(Path({str(path)!r}), ENGINES[{name!r}])
+""")
+        assert said == "", name
+
+
+NOISY = """
+import os, sys
+from pathlib import Path
+from effnet_edge.engines.tflite import InterpreterSession
+
+class Noisy:
+    def __init__(self, model_path, num_threads):
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\nWARNING: old\\n")
+        print("from Python", file=sys.stderr, flush=True)
+    def allocate_tensors(self):
+        os.write(2, b"ERROR: no kernel")
+        raise ValueError("broken")
+
+try:
+    InterpreterSession(Noisy, Path("model"), 1, "an engine")
+except Exception as error:
+    assert "broken" in str(error)
+else:
+    sys.exit("no error")
+"""
+
+
+def test_all_but_the_one_known_line_reaches_stderr():
+    said = stderr_of(NOISY + "print('after', file=sys.stderr)")
+    assert said == "WARNING: old\nfrom Python\nERROR: no kernelafter\n"
+
+
+def test_a_model_is_loaded_where_stderr_is_closed(models):
+    stderr_of(f"""
+import os
+os.close(2)
+from pathlib import Path
+from effnet_edge.engines import ENGINES, open_session
+open_session(Path({str(models["tflite"])!r}), ENGINES["litert"])
+try:
+    os.fstat(2)
+except OSError:
+    os._exit(0)
+os._exit(1)
+""")
+
+
 # Choosing
 
 
@@ -146,6 +264,9 @@ def test_the_format_picks_the_engine():
 def test_an_unknown_engine_is_refused_with_the_list():
     with pytest.raises(UsageError, match=r"'ort'.*onnxruntime, litert, tflite-runtime"):
         choose_engine("onnx", "ort")
+    for name in (3, ["litert"], ""):
+        with pytest.raises(UsageError, match="there is no engine"):
+            choose_engine("onnx", name)
 
 
 def test_an_engine_of_the_other_format_is_refused():

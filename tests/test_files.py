@@ -12,12 +12,22 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from effnet_edge import files
-from effnet_edge.errors import StoreError
-from effnet_edge.files import atomic_write, exclusive, file_digest, move_into_place, sha256
+from effnet_edge.errors import StoreError, UsageError
+from effnet_edge.files import (
+    atomic_write,
+    exclusive,
+    file_digest,
+    move_into_place,
+    open_regular,
+    sha256,
+    staged,
+    user_path,
+)
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks and permissions")
 
@@ -206,6 +216,21 @@ def test_a_write_in_progress_is_not_taken_for_abandoned(tmp_path):
     assert path.read_bytes() == b"mine"
 
 
+def test_on_windows_an_uncommitted_file_is_closed_before_it_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "sys", SimpleNamespace(platform="win32"))
+    unlink, was_open = Path.unlink, []
+
+    def windows_unlink(path, **options):
+        was_open.append(file._descriptor is not None)
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", windows_unlink)
+    with staged(tmp_path / "model.onnx", b"data") as file:
+        assert len(leftovers(tmp_path)) == 1
+    assert was_open == [False]
+    assert names(tmp_path) == []
+
+
 @posix
 def test_without_locks_only_old_leftovers_are_removed(tmp_path, monkeypatch):
     def no_locks(descriptor, operation):
@@ -276,6 +301,32 @@ def test_the_digest_is_hashlibs_and_progress_adds_up(tmp_path):
     assert sha256(path, steps.append) == hashlib.sha256(data).hexdigest()
     assert sum(steps) == len(data)
     assert file_digest(path, "md5") == hashlib.md5(data).hexdigest()
+
+
+def test_the_users_home_is_resolved_and_an_unknown_user_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert user_path("~/a.onnx") == tmp_path / "a.onnx"
+    assert user_path(Path("a/~b")) == Path("a/~b")
+    with pytest.raises(UsageError, match="no-such-user-here"):
+        user_path("~no-such-user-here/a.onnx")
+
+
+@posix
+def test_only_regular_files_are_opened_and_at_once(tmp_path):
+    (tmp_path / "file").write_bytes(b"data")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"data"
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="a pipe or a device"):
+            open_regular(path)
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
 
 
 def test_a_finished_file_moves_into_place(tmp_path):

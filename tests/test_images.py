@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import os
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -250,6 +252,28 @@ def test_sixteen_bit_modes_of_pillow_are_scaled():
         assert pixels(image)[0, :, 0].tolist() == [0, 1, 128, 255], image.mode
 
 
+@pytest.mark.parametrize("mode", ["array", "I;16", "I;16B", "I"])
+def test_a_large_sixteen_bit_image_is_converted_in_little_memory(mode):
+    values = np.random.default_rng(0).integers(0, 65536, (1500, 2000), dtype=np.uint16)
+    if mode == "array":
+        source = values
+    elif mode == "I":
+        source = Image.fromarray(values.astype(np.int32))
+    else:
+        order = ">u2" if mode == "I;16B" else "<u2"
+        source = Image.frombytes(mode, (2000, 1500), values.astype(order).tobytes())
+    expected = np.round(values / 257)
+    tracemalloc.start()
+    try:
+        image = open_image(source)
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (np.asarray(image)[:, :, 0] == expected).all()
+    # One byte a pixel for the result, and a band of a million pixels; NumPy's share, not Pillow's.
+    assert used < values.size + (14 << 20)
+
+
 def test_sixteen_bit_colour_png_keeps_its_colours():
     rows = struct.pack(">HHH", 65535, 32896, 0)
     assert np.abs(pixels(png(1, 1, 16, 2, rows))[0, 0].astype(int) - [255, 128, 0]).max() <= 1
@@ -316,8 +340,16 @@ def test_text_is_refused_as_no_image(tmp_path):
 def test_a_folder_and_a_missing_file_are_refused_as_such(tmp_path):
     refused(tmp_path, "is a folder")
     refused(tmp_path / "none.jpg", "none.jpg", "no such file")
+    refused("", "path is empty")
     refused("nul\0byte.jpg", "nul")
     refused("x" * 5000 + ".jpg", "can't be opened")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_or_a_device_is_refused_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero"), Path("/dev/null")):
+        refused(path, path.name, "a pipe or a device")
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
@@ -369,7 +401,26 @@ def test_floating_point_and_32_bit_images_are_refused_with_the_reason():
 
 def test_formats_that_run_other_programs_are_refused():
     eps = encoded(Image.fromarray(noise()), "EPS")
-    refused(eps, "EPS is not supported")
+    refused(eps, "EPS is not supported", "save it as PNG")
+    refused(b"%PDF-1.7 ...", "PDF is not supported")
+
+
+def test_parsers_of_other_formats_never_see_the_bytes(monkeypatch):
+    Image.init()
+    seen = []
+    for kind in {"EPS", "FLI", "PDF", "WMF", "GRIB", "HDF5", "FITS"} & set(Image.OPEN):
+        monkeypatch.setitem(Image.OPEN, kind, (None, seen.append))
+    refused(b"no image at all" * 10, "not an image")
+    refused(encoded(Image.fromarray(noise()), "EPS"), "EPS")
+    assert seen == []
+
+
+def test_a_format_that_this_pillow_lacks_breaks_no_other(monkeypatch):
+    Image.init()
+    monkeypatch.setattr(Image, "ID", [kind for kind in Image.ID if kind not in ("AVIF", "BMP")])
+    monkeypatch.delitem(Image.OPEN, "BMP")
+    assert pixels(encoded(Image.fromarray(noise()))).shape == (9, 7, 3)
+    refused(encoded(Image.fromarray(noise()), "BMP"), "isn't supported")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "PPM", "TGA"])

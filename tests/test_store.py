@@ -120,6 +120,49 @@ def test_broken_files_are_listed_with_their_error_and_hide_no_other(store):
         assert str(models[name].path) in models[name].error
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"macs": 400000000', b'"macs": "4000000"'),
+        (b'"phi": 0', b'"phi": []'),
+        (b'"top1": 77.692', b'"top1": 1e9999'),
+        (b'"parameters": 5288548', b'"parameters": 1' + b"0" * 5000),
+        (b'"family": "standard"', b'"family": {"a": [1]} '),
+        (b"0.485", b"1e999"),
+    ],
+)
+def test_a_file_with_a_wrong_description_is_listed_as_broken(store, old, new):
+    put(store, "good")
+    text = METADATA.to_json().encode()
+    assert text.count(old) == 1
+    wrong = b"\x08\x08"
+    for key, value in (("effnet_edge", text.replace(old, new)), ("labels", b"cat\ndog")):
+        wrong += _field(14, _field(1, key.encode()) + _field(2, value))
+    store.write("wrong", "onnx", wrong)
+    good, bad = store.list()
+    assert good.error is None
+    assert "malformed" in bad.error
+
+
+def test_verify_finds_weights_that_are_in_another_file(store):
+    tensor = _field(5, b"\x70\x01")  # an initializer whose data_location is external
+    data = bytearray(onnx_file("flowers"))
+    at = data.index(seal.MARKER) + len(seal.MARKER)
+    data[at : at + 64] = b"0" * 64
+    data += _field(7, tensor)
+    seal.seal(data)
+    store.write("flowers", "onnx", data)
+    assert "another file" in store.verify()[0].error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes there")
+def test_a_pipe_in_the_store_is_listed_as_broken(store):
+    put(store, "good")
+    os.mkfifo(store.folder / "pipe.onnx")
+    for models in (store.list(), store.verify()):
+        assert [model.error is None for model in models] == [True, False]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_dangling_link_is_listed_as_broken(store):
     put(store, "good")

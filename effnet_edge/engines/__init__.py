@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from effnet_edge.engines.base import Session, usable_cores
+from effnet_edge.engines.base import Session, positive_int, usable_cores
 from effnet_edge.errors import EngineError, UsageError
 from effnet_edge.model_file import ModelFormat
 
@@ -20,6 +20,7 @@ __all__ = [
     "choose_engine",
     "named_engine",
     "open_session",
+    "positive_int",
     "usable_cores",
 ]
 
@@ -52,6 +53,9 @@ ENGINES = {
 }
 """By name, the preferred ones of a format first."""
 
+MAX_THREADS = 1024
+"""More than any device has cores; far more fails inside the engines, some of which abort then."""
+
 
 def available_engines() -> tuple[Engine, ...]:
     """The engines whose library is installed, none of which this imports."""
@@ -83,22 +87,20 @@ def choose_engine(model_format: ModelFormat, asked: str | None = None) -> Engine
 
 def named_engine(name: str) -> Engine:
     """Return the engine of that name. Raises UsageError, with the names there are."""
-    try:
-        return ENGINES[name]
-    except KeyError:
-        raise UsageError(
-            f"there is no engine {name!r}: choose one of {', '.join(ENGINES)}"
-        ) from None
+    engine = ENGINES.get(name) if isinstance(name, str) else None
+    if engine is None:
+        raise UsageError(f"there is no engine {name!r}: choose one of {', '.join(ENGINES)}")
+    return engine
 
 
 def open_session(path: Path, engine: Engine, threads: int | None = None) -> Session:
     """Load the model at ``path``; ``threads`` defaults to the cores this process may use.
 
-    Raises UsageError for a thread count below 1, EngineError if the engine isn't installed or
-    can't load the file, and ModelError if the file's tensors aren't those of our models.
+    Raises UsageError for a thread count that isn't 1 to `MAX_THREADS`, EngineError if the engine
+    isn't installed or can't load the file, and ModelError if the file's tensors aren't those of
+    our models.
     """
-    if threads is None:
-        threads = usable_cores()
-    if threads < 1:
-        raise UsageError(f"threads must be 1 or more, not {threads}")
+    threads = positive_int("threads", usable_cores() if threads is None else threads)
+    if threads > MAX_THREADS:
+        raise UsageError(f"threads must be at most {MAX_THREADS}")
     return cast(Session, importlib.import_module(engine.module).load(path, threads))

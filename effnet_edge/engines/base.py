@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effnet_edge.errors import EngineError, ModelError
+from effnet_edge.errors import EngineError, ModelError, UsageError
 
 INPUT = "image"
 OUTPUT = "logits"
@@ -34,7 +35,8 @@ class Session(ABC):
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits ``[N, classes]`` of RGB images ``[N, height, width, 3]``, any N.
 
-        Raises EngineError for a batch of another shape or type, or if the engine fails.
+        Raises EngineError for a batch of another shape or type, or if the engine fails, and
+        ModelError if what the model gives isn't such logits.
         """
         expected = (*self.input_shape, 3)
         if batch.dtype != np.uint8 or batch.shape[1:] != expected:
@@ -44,11 +46,16 @@ class Session(ABC):
             )
         if len(batch) == 0:
             return np.empty((0, self.classes), np.float32)
-        return self._run(np.ascontiguousarray(batch))
+        logits = self._run(np.ascontiguousarray(batch))
+        check_logits(logits, (len(batch), self.classes))
+        return logits
 
     @abstractmethod
     def _run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """`run` for a batch that was checked, isn't empty and is C-contiguous."""
+        """`run` for a batch that was checked, isn't empty and is C-contiguous.
+
+        The result is checked afterwards.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -103,6 +110,29 @@ def image_and_class_sizes(
     if dtype != np.uint8 or image[3] != 3 or min(sizes) < 1:
         raise wrong_tensors(path, f"{dtype} images of {image[1:]}")
     return (image[1], image[2]), logits[1]
+
+
+def check_logits(logits: object, shape: tuple[int, int]) -> None:
+    """Raise ModelError unless ``logits`` is a float32 array of ``shape``."""
+    if not isinstance(logits, np.ndarray):
+        found = type(logits).__name__
+    elif logits.dtype != np.float32 or logits.shape != shape:
+        found = f"{logits.dtype} {list(logits.shape)}"
+    else:
+        return
+    raise ModelError(
+        f"the model gives {found} where float32 {list(shape)} is expected: convert it again"
+    )
+
+
+def positive_int(name: str, value: object) -> int:
+    """Return ``value`` if it is an integer from 1; UsageError, calling it ``name``, if not."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise UsageError(f"{name} must be a whole number, not {value!r}")
+    number = operator.index(value)
+    if number < 1:
+        raise UsageError(f"{name} must be 1 or more, not {number}")
+    return number
 
 
 def wrong_tensors(path: Path, found: str) -> ModelError:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,15 @@ from effnet_edge.engines.base import (
     INPUT,
     OUTPUT,
     Session,
+    check_logits,
     image_and_class_sizes,
     wrong_tensors,
 )
 from effnet_edge.errors import EngineError
+
+_STDERR = 2
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_redirecting = threading.Lock()
 
 
 class InterpreterSession(Session):
@@ -28,8 +37,9 @@ class InterpreterSession(Session):
 
     def __init__(self, interpreter_class: Any, path: Path, threads: int, engine: str) -> None:
         try:
-            interpreter = interpreter_class(model_path=str(path), num_threads=threads)
-            interpreter.allocate_tensors()
+            with _without_notice():
+                interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+                interpreter.allocate_tensors()
         except Exception as error:
             raise EngineError(f"{engine} can't load {path}: {error}") from error
         inputs = {_name(detail): detail for detail in interpreter.get_input_details()}
@@ -58,15 +68,45 @@ class InterpreterSession(Session):
                 try:
                     self._interpreter.set_tensor(self._input, batch[index : index + 1])
                     self._interpreter.invoke()
-                    logits[index] = self._interpreter.get_tensor(self._output)[0]
+                    result = self._interpreter.get_tensor(self._output)
                 except Exception as error:
                     raise EngineError(f"{self._engine} failed: {error}") from error
+            check_logits(result, (1, self.classes))
+            logits[index] = result[0]
         return logits
 
     def close(self) -> None:
         """Free the interpreter, after the image that is in it."""
         with self._lock:
             self._interpreter = None
+
+
+@contextmanager
+def _without_notice() -> Iterator[None]:
+    """Keep the engine's C++ from greeting every user of a command line on stderr.
+
+    All else that is written to stderr meanwhile arrives there, a little later. Where stderr is
+    closed or can't be redirected, nothing is done.
+    """
+    with _redirecting, ExitStack() as stack:
+        try:
+            real = os.dup(_STDERR)
+            stack.callback(os.close, real)
+            caught = stack.enter_context(tempfile.TemporaryFile())
+            os.dup2(caught.fileno(), _STDERR)
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.dup2(real, _STDERR)
+            caught.seek(0)
+            lines = caught.read().splitlines(keepends=True)
+            rest = b"".join(line for line in lines if line.strip() != _NOTICE)
+            with suppress(OSError):  # a full disk or a closed pipe
+                while rest:
+                    rest = rest[os.write(_STDERR, rest) :]
 
 
 def _name(detail: dict[str, Any]) -> str:
