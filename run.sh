@@ -10,19 +10,25 @@ usage() {
     exit 2
 }
 
-# Debian keeps venv's bootstrap in a package of its own.
-need_venv() {
-    python3 -c 'import ensurepip, venv' 2>/dev/null && return
-    echo "Python's venv module is missing: installing python3-venv" >&2
+# need PROBE PACKAGE...: unless the shell line PROBE succeeds, install these Debian packages
+need() {
+    probe=$1
+    shift
+    sh -c "$probe" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ]; then
         sudo=
     elif command -v sudo >/dev/null; then
         sudo=sudo
     else
-        echo "run as root: apt-get install python3-venv" >&2
+        echo "something is missing: run as root: apt-get install $*" >&2
         exit 1
     fi
-    $sudo apt-get update -q && $sudo apt-get install -qy python3-venv
+    echo "installing $*" >&2
+    $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends "$@"
+}
+
+need_venv() { # Debian keeps venv's bootstrap in a package of its own
+    need 'python3 -c "import ensurepip, venv"' python3-venv
 }
 
 # environment FOLDER PIP_ARGUMENTS...: a virtual environment with these packages
@@ -62,6 +68,9 @@ tests() {
     echo "== against the oracles: torch, timm, torchvision, efficientnet-pytorch, Keras =="
     environment .venv-test -r tests/oracle/requirements.txt
     environment .venv-test --no-deps -r tests/oracle/requirements-no-deps.txt
+    # MediaPipe draws, and so wants a desktop's libraries.
+    need '.venv-test/bin/python -c "import mediapipe.tasks.python.vision"' \
+        libgl1 libegl1 libgles2 libglib2.0-0
     .venv-test/bin/pytest -n 2 -m oracle
 }
 

@@ -99,7 +99,7 @@ def scaled_stages(multipliers: Multipliers) -> tuple[ScaledStage, ...]:
             _stage(number, operator, resolution, built, stage.channels, stage.repeats, multipliers)
         )
         resolution, built = resolution / stage.stride, math.ceil(built / stage.stride)
-    operator = "Conv1x1 & Pooling & FC"
+    operator = "Conv1x1, pool, FC"
     rows.append(
         _stage(9, operator, resolution, built, HEAD_CHANNELS, 1, multipliers, scale_depth=False)
     )
