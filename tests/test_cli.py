@@ -96,6 +96,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_labelled(
         (["photo.jpg", "--model", "efficientnet-b0-fp32"], "effnet-edge convert --phi 0", 1),
         (["photo.jpg", "--model", "missing.onnx"], "missing.onnx", 1),
         (["missing.jpg"], "missing.jpg: no such file", 1),
+        (["a" * 300], "File name too long", 1),
     ],
 )
 def test_predict_errors_say_what_to_do(lite0_store, capsys, arguments, said, status):

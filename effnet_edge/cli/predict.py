@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _label(classifier: EdgeClassifier, image: str, top_k: int, *, quiet: bool) -> dict[str, Any]:
     try:
-        if image != STANDARD_INPUT and Path(image).is_dir():
+        if _is_folder(image):
             raise ImageError(f"there are no image files in {image}")
         source = sys.stdin.buffer.read() if image == STANDARD_INPUT else image
         predictions = classifier.predict(source, top_k=top_k)
@@ -97,10 +97,15 @@ def _expand(arguments: list[str]) -> Iterator[str]:
     for argument in arguments:
         if not argument:
             raise UsageError("an image's name is empty; is a variable unset?")
-        if argument == STANDARD_INPUT or not os.path.isdir(argument):  # noqa: PTH112
+        if _is_folder(argument):
+            yield from sorted(_images_below(Path(argument))) or [argument]
+        else:
             yield argument
-            continue
-        yield from sorted(_images_below(Path(argument))) or [argument]
+
+
+def _is_folder(argument: str) -> bool:
+    # Unlike Path.is_dir, os.path.isdir answers for names that are too long as well.
+    return argument != STANDARD_INPUT and os.path.isdir(argument)  # noqa: PTH112
 
 
 def _images_below(folder: Path) -> list[str]:
