@@ -22,8 +22,8 @@ _RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_WHOLE_UP_TO_PIXELS = 2**22
-"""A resize to 256 reaches it at an aspect ratio of 64."""
+_WHOLE_UP_TO_PIXELS = 2**24
+"""50 MB. A resize to 600, which B7 takes, reaches it at an aspect ratio of 46."""
 _SUPPORT: dict[Interpolation, int] = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 """How far a filter reaches to each side, in pixels of the coarser of source and result."""
 

@@ -178,3 +178,13 @@ def test_bilinear_without_antialias_is_torchs(size):
     resized = torch.nn.functional.interpolate(tensor, whole, mode="bilinear", antialias=False)
     expected = transforms.functional.center_crop(resized[0], [100, 110]).round()
     assert difference(preprocess(image, recipe), expected.numpy().transpose(1, 2, 0)) <= 1
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize(("resize", "crop"), [(256, 224), (384, 380), (600, 600), (200, 224)])
+def test_up_to_long_panoramas_every_pixel_is_torchvisions(resize, crop, interpolation):
+    for height, width in ((480, 640), (37, 1100), (1100, 37), (91, 90)):
+        image = noise(height, width)
+        got = preprocess(image, Recipe((crop, crop), (resize, resize), interpolation))
+        expected = torchvision_pixels(image, resize, crop, interpolation)
+        assert difference(got, expected) == 0
