@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from effnet_edge.errors import UsageError
+from effnet_edge.models.architecture import IMAGENET_CLASSES
 
-IMAGENET_CLASSES = 1000
 MAX_FILE_BYTES = 1 << 24
 MAX_LABEL_LENGTH = 500
 

@@ -12,6 +12,9 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+HALF = (0.5, 0.5, 0.5)
+"""Mean and std that scale pixels to -1..1."""
+
 MAX_RESOLUTION = 4096
 """Pixels per side; more is a mistake, and would exhaust memory long before it classified."""
 

@@ -7,9 +7,8 @@ trained differently need --resolution, --crop, --interpolation, --mean and --std
 from __future__ import annotations
 
 from effnet_edge.models.architecture import Architecture
-from effnet_edge.recipe import Interpolation, Recipe, resize_for_crop
+from effnet_edge.recipe import HALF, Interpolation, Recipe, resize_for_crop
 
-_HALF = (0.5, 0.5, 0.5)
 _LITE_MEAN = (127 / 255, 127 / 255, 127 / 255)
 _LITE_STD = (128 / 255, 128 / 255, 128 / 255)
 
@@ -97,7 +96,7 @@ def _tf(arch: Architecture) -> Recipe:
         return Recipe((size, size), resize_for_crop((size, size), crop))
     size, _, crop, interpolation = _TIMM_LITE[arch.phi]
     resize = resize_for_crop((size, size), crop)
-    return Recipe((size, size), resize, interpolation, mean=_HALF, std=_HALF)
+    return Recipe((size, size), resize, interpolation, mean=HALF, std=HALF)
 
 
 def _efficientnet_pytorch(arch: Architecture) -> Recipe:

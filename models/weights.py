@@ -14,14 +14,12 @@ from typing import Literal
 from effnet_edge.errors import UsageError
 from effnet_edge.models.architecture import Family, architecture
 from effnet_edge.models.recipes import default_recipe
-from effnet_edge.recipe import Recipe
+from effnet_edge.recipe import HALF, Recipe
 
 DEFAULT_WEIGHTS = "torchvision"
 
 Dialect = Literal["torchvision", "timm", "tf", "efficientnet-pytorch", "keras"]
 DigestAlgorithm = Literal["sha256", "md5"]
-
-_HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -245,7 +243,7 @@ def _timm(
 ) -> KnownWeights:
     recipe = default_recipe(dialect, architecture(phi, family))
     if name == "advprop":  # trained on pixels scaled to -1..1
-        recipe = replace(recipe, mean=_HALF, std=_HALF)
+        recipe = replace(recipe, mean=HALF, std=HALF)
     return KnownWeights(
         name=name,
         family=family,
