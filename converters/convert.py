@@ -20,7 +20,7 @@ from effnet_edge.converters.self_check import check_models
 from effnet_edge.converters.tflite_writer import tflite_model
 from effnet_edge.errors import ModelError, UsageError
 from effnet_edge.files import staged, user_path
-from effnet_edge.metadata import ModelMetadata, Source
+from effnet_edge.metadata import ModelMetadata, Precision, Source
 from effnet_edge.model_file import read_metadata
 from effnet_edge.models.costs import costs
 from effnet_edge.models.network import Network
@@ -48,6 +48,7 @@ class Job:
     name: str | None = None
     formats: tuple[ModelFormat, ...] = FORMATS
     overrides: Overrides = NO_OVERRIDES
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def plan(
     name: str | None = None,
     formats: tuple[ModelFormat, ...] = FORMATS,
     overrides: Overrides = NO_OVERRIDES,
+    precision: Precision = "fp32",
 ) -> list[Job]:
     """Turn what the user typed into jobs, refusing what can't work before anything is fetched.
 
@@ -80,14 +82,17 @@ def plan(
         if phis is not None and len(phis) > 1:
             raise UsageError(f"{weights} holds one model: give one --phi, or none")
         phi = phis[0] if phis else None
-        return [Job(path, phi, dialect, labels, name, formats, overrides)]
+        return [Job(path, phi, dialect, labels, name, formats, overrides, precision)]
     if phis is None:
         raise UsageError(f"say which of the {weights} weights: --phi 2, --phi 0,2 or --phi 0-7")
     if dialect is not None:
         raise UsageError(f"the dialect of the {weights} weights is known: leave --dialect out")
     if name is not None and len(phis) > 1:
         raise UsageError("--name is for one model: convert the phis one by one, or leave it out")
-    return [Job(known(weights, phi), phi, None, labels, name, formats, overrides) for phi in phis]
+    return [
+        Job(known(weights, phi), phi, None, labels, name, formats, overrides, precision)
+        for phi in phis
+    ]
 
 
 def convert(
@@ -175,18 +180,21 @@ def _replaced(
             old = read_metadata(path)
         except ModelError:  # not there, or broken: nothing that could be confused with ours
             continue
-        if (old.source.sha256, old.recipe, old.labels) == (
+        if (old.source.sha256, old.precision, old.recipe, old.labels) == (
             metadata.source.sha256,
+            metadata.precision,
             metadata.recipe,
             metadata.labels,
         ):
             continue
         if model_format not in written:
             raise UsageError(
-                f"{path} is another model of the same name, made from {old.source.file}: convert "
-                "to both formats, give --name, or remove it first"
+                f"{path} is another model of the same name, made from {old.source.file} "
+                f"({old.precision}): convert to both formats, give --name, or remove it first"
             )
-        notes.append(f"replaced {path.name}, which was made from {old.source.file}")
+        notes.append(
+            f"replaced {path.name}, which was made from {old.source.file} ({old.precision})"
+        )
     return notes
 
 
@@ -211,10 +219,10 @@ def _describe(
     arch = network.architecture
     known_weights = job.weights if isinstance(job.weights, KnownWeights) else None
     return ModelMetadata(
-        name=job.name or f"{arch.name}-fp32",
+        name=job.name or f"{arch.name}-{job.precision}",
         family=arch.family,
         phi=arch.phi,
-        precision="fp32",
+        precision=job.precision,
         recipe=recipe,
         source=Source(
             file=file,

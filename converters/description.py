@@ -6,9 +6,10 @@ from effnet_edge.errors import ConversionError
 from effnet_edge.metadata import ModelMetadata
 from effnet_edge.model_file import encode_labels
 from effnet_edge.models.network import Network
+from effnet_edge.models.quantized import QuantizedNetwork
 
 
-def label_lines(network: Network, metadata: ModelMetadata) -> str:
+def label_lines(network: Network | QuantizedNetwork, metadata: ModelMetadata) -> str:
     """One label a line. Raises ConversionError if they don't fit the network or a line."""
     if metadata.classes != network.classes:
         raise ConversionError(
@@ -20,7 +21,7 @@ def label_lines(network: Network, metadata: ModelMetadata) -> str:
         raise ConversionError(f"the labels can't be stored: {error}") from None
 
 
-def sentence(network: Network, metadata: ModelMetadata) -> str:
+def sentence(network: Network | QuantizedNetwork, metadata: ModelMetadata) -> str:
     """A description for people who meet the file in another tool."""
     height, width = network.resolution
     return (

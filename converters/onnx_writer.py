@@ -1,8 +1,4 @@
-"""Writing a network as ONNX: a flat graph of standard operators, opset 17.
-
-Opset 17 and IR 8 are read by every ONNX Runtime since 1.12 (July 2022), so also by the old ones
-that small devices keep.
-"""
+"""Writing a network as ONNX: a flat graph of standard operators."""
 
 from __future__ import annotations
 
@@ -13,54 +9,33 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from effnet_edge import __version__
-from effnet_edge.converters.description import label_lines, sentence
+from effnet_edge.converters.half_precision import to_half
 from effnet_edge.converters.input_folding import fold_input
+from effnet_edge.converters.onnx_interface import model_without_nodes
 from effnet_edge.metadata import ModelMetadata
-from effnet_edge.model_file import ONNX_DESCRIPTION, ONNX_LABELS, ONNX_SEAL
 from effnet_edge.models.architecture import Activation
 from effnet_edge.models.geometry import PaddingMode, output_size, padding_before_after
 from effnet_edge.models.network import Conv, FloatArray, Head, MBConv, Network, SqueezeExcite
-from effnet_edge.seal import PLACEHOLDER
-
-OPSET = 17
-IR_VERSION = 8
 
 
 def onnx_model(network: Network, metadata: ModelMetadata) -> bytearray:
     """Return the model as bytes, ready to be sealed.
 
     Input ``image``: uint8 [N, H, W, 3], RGB, any N. Outputs ``logits`` and ``probabilities``:
-    float32 [N, classes]. Raises ConversionError if the labels don't fit the network.
+    float32 [N, classes]. With the metadata's precision ``fp16``, weights and biases are stored
+    as float16 and made float32 when the file is loaded; all else is as with ``fp32``. Raises
+    ConversionError if the labels don't fit the network or the weights don't fit float16.
     """
-    model = onnx.ModelProto(
-        ir_version=IR_VERSION,
-        producer_name="effnet-edge",
-        producer_version=__version__,
-        doc_string=sentence(network, metadata),
-        opset_import=[helper.make_opsetid("", OPSET)],
-    )
-    helper.set_model_props(model, _properties(network, metadata))
+    model = model_without_nodes(network, metadata)
     # The graph is filled where it stands: protobuf copies whatever is assigned, weights and all.
-    _fill(model.graph, network, metadata)
+    _fill(model.graph, network, metadata.precision == "fp16")
     serialised = model.SerializeToString()
     del model
     return bytearray(serialised)
 
 
-def _fill(proto: onnx.GraphProto, network: Network, metadata: ModelMetadata) -> None:
-    height, width = network.resolution
-    proto.name = metadata.name
-    proto.input.append(
-        helper.make_tensor_value_info(
-            "image", TensorProto.UINT8, ["N", height, width, 3], "RGB pixels, 0 to 255"
-        )
-    )
-    for name in ("logits", "probabilities"):
-        proto.output.append(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", network.classes])
-        )
-    graph = _Graph(proto, network.architecture.activation, network.padding)
+def _fill(proto: onnx.GraphProto, network: Network, half: bool) -> None:
+    graph = _Graph(proto, network.architecture.activation, network.padding, half)
     x, size = _input(graph, network)
     for index, block in enumerate(network.blocks):
         x, size = _mbconv(graph, f"blocks.{index}", block, x, size)
@@ -71,11 +46,12 @@ class _Graph:
     """Adds nodes and constants. A node's only output has the node's name."""
 
     def __init__(
-        self, proto: onnx.GraphProto, activation: Activation, padding: PaddingMode
+        self, proto: onnx.GraphProto, activation: Activation, padding: PaddingMode, half: bool
     ) -> None:
         self.proto = proto
         self.activation = activation
         self.padding = padding
+        self.half = half
         self.constants: set[str] = set()
 
     def node(self, operator: str, name: str, inputs: Iterable[str], **attributes: Any) -> str:
@@ -93,6 +69,19 @@ class _Graph:
                 raw_data=array.astype("<f4", copy=False).tobytes(),
             )
         return name
+
+    def parameter(self, name: str, array: FloatArray) -> str:
+        """Add a weight or bias: a float32 constant, or a float16 one and its Cast, which ONNX
+        Runtime folds away on loading."""
+        if not self.half:
+            return self.constant(name, array)
+        self.proto.initializer.add(
+            name=f"{name}.half",
+            dims=array.shape,
+            data_type=TensorProto.FLOAT16,
+            raw_data=to_half(name, array).astype("<f2", copy=False).tobytes(),
+        )
+        return self.node("Cast", name, [f"{name}.half"], to=TensorProto.FLOAT)
 
 
 def _input(graph: _Graph, network: Network) -> tuple[str, tuple[int, int]]:
@@ -139,8 +128,8 @@ def _head(graph: _Graph, head: Head, x: str, size: tuple[int, int]) -> None:
     x = _activation(graph, "head.conv", x)
     x = graph.node("GlobalAveragePool", "head.pool", [x])
     x = graph.node("Flatten", "head.features", [x])
-    weight = graph.constant("head.classifier.weight", head.weight)
-    bias = graph.constant("head.classifier.bias", head.bias)
+    weight = graph.parameter("head.classifier.weight", head.weight)
+    bias = graph.parameter("head.classifier.bias", head.bias)
     graph.node("Gemm", "logits", [x, weight, bias], transB=1)
     graph.node("Softmax", "probabilities", ["logits"], axis=-1)
 
@@ -153,8 +142,8 @@ def _conv(graph: _Graph, name: str, conv: Conv, x: str, size: tuple[int, int]) -
         name,
         [
             x,
-            graph.constant(f"{name}.weight", conv.weight),
-            graph.constant(f"{name}.bias", conv.bias),
+            graph.parameter(f"{name}.weight", conv.weight),
+            graph.parameter(f"{name}.bias", conv.bias),
         ],
         kernel_shape=[conv.kernel, conv.kernel],
         strides=[conv.stride, conv.stride],
@@ -179,11 +168,3 @@ def _activation(graph: _Graph, name: str, x: str) -> str:
 def _silu(graph: _Graph, name: str, x: str) -> str:
     gate = graph.node("Sigmoid", f"{name}.sigmoid", [x])
     return graph.node("Mul", f"{name}.silu", [x, gate])
-
-
-def _properties(network: Network, metadata: ModelMetadata) -> dict[str, str]:
-    return {
-        ONNX_DESCRIPTION: metadata.to_json(),
-        ONNX_LABELS: label_lines(network, metadata),
-        ONNX_SEAL: PLACEHOLDER.decode("ascii"),
-    }

@@ -18,6 +18,7 @@ from effnet_edge.converters.description import label_lines, sentence
 from effnet_edge.metadata import ModelMetadata
 from effnet_edge.model_file import TFLITE_DESCRIPTION, TFLITE_LABELS
 from effnet_edge.models.network import Network
+from effnet_edge.models.quantized import QuantizedNetwork
 
 _DESCRIPTIONS, _TENSOR_AXIS_LABELS = 1, 2  # enum AssociatedFileType
 _RGB = 1  # enum ColorSpaceType
@@ -28,7 +29,7 @@ MIN_PARSER_VERSION = "1.0.0"
 """Nothing here came later than the schema's first version."""
 
 
-def model_metadata(network: Network, metadata: ModelMetadata) -> bytes:
+def model_metadata(network: Network | QuantizedNetwork, metadata: ModelMetadata) -> bytes:
     """The ``ModelMetadata`` flatbuffer, outputs in the order probabilities, logits."""
     image = _tensor(
         "image",
@@ -64,7 +65,9 @@ def model_metadata(network: Network, metadata: ModelMetadata) -> bytes:
     return bytes(builder.Output())
 
 
-def attach_files(data: bytearray, network: Network, metadata: ModelMetadata) -> None:
+def attach_files(
+    data: bytearray, network: Network | QuantizedNetwork, metadata: ModelMetadata
+) -> None:
     """Append the labels and the description to a .tflite, in place, as a zip archive.
 
     The members are stored, not deflated, as the readers of such models expect, and their offsets

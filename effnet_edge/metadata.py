@@ -10,10 +10,13 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from effnet_edge.errors import ModelError
 from effnet_edge.recipe import Recipe
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""How a model's weights are stored."""
 
 FORMAT_VERSION = 1
 """Raised when a file could no longer be read by an older package."""

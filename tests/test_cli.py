@@ -18,6 +18,7 @@ LITE0 = "efficientnet-lite0-fp32"
 COMMANDS = [
     ["convert"],
     ["predict"],
+    ["evaluate"],
     ["scale"],
     ["demo"],
     ["models"],

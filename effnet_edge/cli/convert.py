@@ -33,6 +33,7 @@ Turn trained EfficientNet weights into ONNX and TFLite models in the model store
   effnet-edge convert --phi 2                      torchvision's ImageNet weights of B2
   effnet-edge convert --phi 0-7                    all of B0..B7
   effnet-edge convert --weights lite --phi 0       Lite0, from the installed package
+  effnet-edge convert --phi 2 --fp16               half the size, nearly the same logits
   effnet-edge convert --weights flowers.pth --labels flowers.txt --name flowers
                                                    your own fine-tuned checkpoint
 
@@ -72,6 +73,14 @@ def add_parser(commands: Any) -> None:
         choices=(*FORMATS, "both"),
         default="both",
         help="which files to write (default: both)",
+    )
+    parser.add_argument(
+        "--fp16",
+        dest="precision",
+        action="store_const",
+        const="fp16",
+        default="fp32",
+        help="store the weights as float16: half the size; computed in float32 all the same",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="write here, not in the store"
@@ -148,6 +157,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         name=args.name,
         formats=FORMATS if args.format == "both" else (args.format,),
         overrides=Overrides(args.resolution, args.crop, args.interpolation, mean, std),
+        precision=args.precision,
     )
 
 

@@ -14,7 +14,7 @@ from effnet_edge.cli.arguments import positive_int
 from effnet_edge.cli.output import note, print_json
 from effnet_edge.engines import ENGINES, available_engines, named_engine
 from effnet_edge.errors import ImageError, ModelNotFoundError, UsageError
-from effnet_edge.images import is_image_name
+from effnet_edge.image_folder import images_below
 from effnet_edge.store import ModelStore, StoredModel
 
 _DESCRIPTION = """\
@@ -98,7 +98,7 @@ def _expand(arguments: list[str]) -> Iterator[str]:
         if not argument:
             raise UsageError("an image's name is empty; is a variable unset?")
         if _is_folder(argument):
-            yield from sorted(_images_below(Path(argument))) or [argument]
+            yield from [str(path) for path in images_below(Path(argument))] or [argument]
         else:
             yield argument
 
@@ -106,16 +106,6 @@ def _expand(arguments: list[str]) -> Iterator[str]:
 def _is_folder(argument: str) -> bool:
     # Unlike Path.is_dir, os.path.isdir answers for names that are too long as well.
     return argument != STANDARD_INPUT and os.path.isdir(argument)  # noqa: PTH112
-
-
-def _images_below(folder: Path) -> list[str]:
-    """All image files below ``folder`` but those that are hidden or in a hidden folder."""
-    files = (path for path in folder.rglob("*") if is_image_name(path) and path.is_file())
-    return [
-        str(path)
-        for path in files
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
 
 
 def _best_model(engine: str | None) -> Path:
