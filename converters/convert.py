@@ -6,31 +6,56 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from effnet_edge import __version__
+from effnet_edge.converters.calibration import (
+    DEFAULT_SAMPLES,
+    CalibrationImages,
+    calibration_images,
+)
 from effnet_edge.converters.checkpoint import read_checkpoint
 from effnet_edge.converters.dialects import read_network
 from effnet_edge.converters.download import fetch
 from effnet_edge.converters.labels import default_labels, read_labels
 from effnet_edge.converters.onnx_writer import onnx_model
 from effnet_edge.converters.overrides import NO_OVERRIDES, Overrides
+from effnet_edge.converters.quantization import Preference, quantize
+from effnet_edge.converters.quantization_report import QuantizationReport
+from effnet_edge.converters.quantized_onnx_writer import quantized_onnx_model
+from effnet_edge.converters.quantized_tflite_writer import quantized_tflite_model
 from effnet_edge.converters.self_check import check_models
 from effnet_edge.converters.tflite_writer import tflite_model
-from effnet_edge.errors import ModelError, UsageError
+from effnet_edge.errors import ConversionError, ModelError, UsageError
 from effnet_edge.files import staged, user_path
 from effnet_edge.metadata import ModelMetadata, Precision, Source
 from effnet_edge.model_file import read_metadata
 from effnet_edge.models.costs import costs
 from effnet_edge.models.network import Network
+from effnet_edge.models.quantized import QuantizedNetwork
 from effnet_edge.models.weights import KnownWeights, known, weight_names
 from effnet_edge.recipe import Recipe
 from effnet_edge.seal import seal
 from effnet_edge.store import FORMATS, ModelFormat, ModelStore
 
-Progress = Callable[[str], None]
-"""Told the name of each step as it begins."""
+Progress = Callable[[str, float], None]
+"""Told the name of each step as it begins, and in long ones how much of it is done, 0 to 1."""
+
+SNR_FLOOR_DB = 10.0
+"""Logits of an int8 model with more noise than this give other labels too often to be trusted."""
+
+
+@dataclass(frozen=True)
+class QuantizationSettings:
+    """How to make int8 of a network: photos below ``calibration`` (None: synthetic images), at most
+    ``samples`` of them, and what to ``prefer`` where an accurate form is slower."""
+
+    calibration: Path | None = None
+    samples: int = DEFAULT_SAMPLES
+    prefer: Preference = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -49,16 +74,20 @@ class Job:
     formats: tuple[ModelFormat, ...] = FORMATS
     overrides: Overrides = NO_OVERRIDES
     precision: Precision = "fp32"
+    quantization: QuantizationSettings = QuantizationSettings()
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion made. ``notes`` are things that the user should know."""
+    """What a conversion made. ``notes`` are things that the user should know, ``warnings`` what
+    may make the model useless; ``report`` is there for int8."""
 
     metadata: ModelMetadata
     files: dict[ModelFormat, Path]
     seconds: float
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    report: QuantizationReport | None = None
 
 
 def plan(
@@ -71,6 +100,7 @@ def plan(
     formats: tuple[ModelFormat, ...] = FORMATS,
     overrides: Overrides = NO_OVERRIDES,
     precision: Precision = "fp32",
+    quantization: QuantizationSettings = QuantizationSettings(),
 ) -> list[Job]:
     """Turn what the user typed into jobs, refusing what can't work before anything is fetched.
 
@@ -82,7 +112,7 @@ def plan(
         if phis is not None and len(phis) > 1:
             raise UsageError(f"{weights} holds one model: give one --phi, or none")
         phi = phis[0] if phis else None
-        return [Job(path, phi, dialect, labels, name, formats, overrides, precision)]
+        return [Job(path, phi, dialect, labels, name, formats, overrides, precision, quantization)]
     if phis is None:
         raise UsageError(f"say which of the {weights} weights: --phi 2, --phi 0,2 or --phi 0-7")
     if dialect is not None:
@@ -90,7 +120,17 @@ def plan(
     if name is not None and len(phis) > 1:
         raise UsageError("--name is for one model: convert the phis one by one, or leave it out")
     return [
-        Job(known(weights, phi), phi, None, labels, name, formats, overrides, precision)
+        Job(
+            known(weights, phi),
+            phi,
+            None,
+            labels,
+            name,
+            formats,
+            overrides,
+            precision,
+            quantization,
+        )
         for phi in phis
     ]
 
@@ -109,16 +149,16 @@ def convert(
     inference engine and found to agree with the others.
     """
     started = time.perf_counter()
-    tell = progress or (lambda step: None)
+    tell = progress or (lambda step, done: None)
     if job.name is not None:
         store.path_for(job.name, job.formats[0])  # refuse a bad name before the long work
     if isinstance(job.weights, KnownWeights):
-        tell("fetching")
+        tell("fetching", 0)
         shown = None if progress is not None else False  # None: on a terminal
         path = fetch(job.weights, store.home, mirror=mirror, progress=shown)
     else:
         path = job.weights
-    tell("reading")
+    tell("reading", 0)
     checkpoint = read_checkpoint(path)
     known_weights = job.weights if isinstance(job.weights, KnownWeights) else None
     read = read_network(
@@ -142,20 +182,97 @@ def convert(
     }
     notes += _replaced(metadata, job.formats, destinations)
     paths = {model_format: destinations[model_format] for model_format in job.formats}
+    made: Network | QuantizedNetwork = network
+    report: QuantizationReport | None = None
+    warnings: list[str] = []
+    if job.precision == "int8":
+        made, report, metadata, quantization_notes = _quantized(job, network, metadata, tell)
+        notes += quantization_notes
+        warnings += _poor_fidelity(report)
     with ExitStack() as stack:
         files = {}
         for model_format, path in paths.items():
-            tell(f"writing {'ONNX' if model_format == 'onnx' else 'TFLite'}")
-            data = _sealed_model(model_format, network, metadata)
+            tell(f"writing {'ONNX' if model_format == 'onnx' else 'TFLite'}", 0)
+            data = _sealed_model(model_format, made, metadata)
             files[model_format] = stack.enter_context(staged(path, data))
             del data
         # B7's weights are 265 MB: give them back before the engines load theirs.
-        del checkpoint, read, network
-        tell("checking")
-        check_models({key: file.temporary for key, file in files.items()}, recipe.resolution)
+        del checkpoint, read, network, made
+        tell("checking", 0)
+        check_models(
+            {key: file.temporary for key, file in files.items()}, recipe.resolution, job.precision
+        )
         for file in files.values():
             file.commit()
-    return Conversion(metadata, paths, time.perf_counter() - started, tuple(notes))
+    seconds = time.perf_counter() - started
+    return Conversion(metadata, paths, seconds, tuple(notes), tuple(warnings), report)
+
+
+def _quantized(
+    job: Job, network: Network, metadata: ModelMetadata, tell: Progress
+) -> tuple[QuantizedNetwork, QuantizationReport, ModelMetadata, tuple[str, ...]]:
+    """The quantized network, its report, the metadata with both in it, and notes for the user."""
+    _check_finite(network)
+    settings = job.quantization
+    images = calibration_images(
+        settings.calibration,
+        metadata.recipe,
+        samples=settings.samples,
+        progress=lambda done, total: tell("preparing images", done / total),
+    )
+    quantized, report = quantize(
+        network,
+        images.pixels,
+        calibration=images.kind,
+        prefer=settings.prefer,
+        progress=lambda name, index, total: tell(f"quantizing {name}", index / total),
+    )
+    figures = report.fidelity.finite()
+    figures.pop("images")
+    metadata = replace(
+        metadata, fidelity=figures, quantization=_recipe(images, settings.prefer, report)
+    )
+    return quantized, report, metadata, images.notes
+
+
+def _recipe(
+    images: CalibrationImages, prefer: Preference, report: QuantizationReport
+) -> dict[str, str | int]:
+    """What made the integers what they are."""
+    return {
+        "calibration": images.kind,
+        "images": len(images.pixels),
+        "images_sha256": images.sha256,
+        "prefer": prefer,
+        "balanced": ", ".join(part.name for part in report.parts if "balanced" in part.notes),
+    }
+
+
+def _check_finite(network: Network) -> None:
+    for name, array in network.arrays():
+        if not np.isfinite(array).all():
+            raise ConversionError(
+                f"{name} has values that aren't finite, so there is nothing to quantize: "
+                "check the checkpoint"
+            )
+
+
+def _poor_fidelity(report: QuantizationReport) -> list[str]:
+    """A warning if the quantized network doesn't follow the float one well enough."""
+    fidelity = report.fidelity
+    if fidelity.snr_db >= SNR_FLOOR_DB:
+        return []
+    worst = ", ".join(part.name for part in report.worst())
+    advice = (
+        "give --calibration a folder of photos like those that the model will see"
+        if report.calibration == "synthetic"
+        else "try other or more calibration photos, --prefer accuracy, or --fp16"
+    )
+    return [
+        f"this int8 model follows the float one badly: logit SNR {fidelity.snr_db:.1f} dB (sound: "
+        f"above {SNR_FLOOR_DB:g}), agreement {fidelity.agreement:.1f} %; the worst parts are "
+        f"{worst}. Don't ship it unseen: {advice}, and check it with 'effnet-edge evaluate'"
+    ]
 
 
 def _destination(
@@ -199,10 +316,13 @@ def _replaced(
 
 
 def _sealed_model(
-    model_format: ModelFormat, network: Network, metadata: ModelMetadata
+    model_format: ModelFormat, network: Network | QuantizedNetwork, metadata: ModelMetadata
 ) -> bytearray:
-    write = onnx_model if model_format == "onnx" else tflite_model
-    data = write(network, metadata)
+    if isinstance(network, QuantizedNetwork):
+        quantized = {"onnx": quantized_onnx_model, "tflite": quantized_tflite_model}
+        data = quantized[model_format](network, metadata)
+    else:
+        data = {"onnx": onnx_model, "tflite": tflite_model}[model_format](network, metadata)
     seal(data)
     return data
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from effnet_edge.converters.half_precision import to_half
 from effnet_edge.converters.input_folding import fold_input
-from effnet_edge.converters.onnx_interface import model_without_nodes
+from effnet_edge.converters.onnx_interface import IR_VERSION, OPSET, model_without_nodes
 from effnet_edge.metadata import ModelMetadata
 from effnet_edge.models.architecture import Activation
 from effnet_edge.models.geometry import PaddingMode, output_size, padding_before_after
@@ -168,3 +168,36 @@ def _activation(graph: _Graph, name: str, x: str) -> str:
 def _silu(graph: _Graph, name: str, x: str) -> str:
     gate = graph.node("Sigmoid", f"{name}.sigmoid", [x])
     return graph.node("Mul", f"{name}.silu", [x, gate])
+
+
+def float_part_model(
+    part: Conv | MBConv | Head,
+    activation: Activation,
+    padding: PaddingMode,
+    size: tuple[int, int],
+    outputs: Iterable[str],
+) -> bytes:
+    """Return a model of one part alone, to see what goes on inside it.
+
+    Input ``x``: float32 [N, C, H, W] of ``size`` (height, width); for a stem (a `Conv`) what
+    `fold_input` leaves. ``outputs`` are names of tensors as in `onnx_model`, where a block is
+    called ``block``: ``block.expand``, ``block.squeeze_excite.pool``, ``head.conv`` and so on.
+    """
+    model = onnx.ModelProto(ir_version=IR_VERSION, opset_import=[helper.make_opsetid("", OPSET)])
+    model.graph.name = "part"
+    graph = _Graph(model.graph, activation, padding, half=False)
+    if isinstance(part, Head):
+        channels = part.conv.weight.shape[1]
+        _head(graph, part, "x", size)
+    elif isinstance(part, MBConv):
+        first = part.expand or part.depthwise
+        channels = first.weight.shape[1] * first.groups
+        _mbconv(graph, "block", part, "x", size)
+    else:
+        channels = part.weight.shape[1]
+        _activation(graph, "stem", _conv(graph, "stem", part, "x", size))
+    shape = ["N", channels, *size]
+    model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    for name in outputs:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return bytes(model.SerializeToString())

@@ -44,7 +44,8 @@ class ModelMetadata:
     """A model's description of itself.
 
     ``macs`` is for one image at the recipe's resolution. ``fidelity`` holds figures measured
-    against the float network, for precisions that lose some. ``tool`` names what wrote the file.
+    against the float network on the calibration images, for precisions that lose some, and
+    ``quantization`` the recipe that led to them. ``tool`` names what wrote the file.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelMetadata:
     tool: str
     labels: tuple[str, ...]
     fidelity: dict[str, float] = field(default_factory=dict)
+    quantization: dict[str, str | int] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -123,6 +125,13 @@ def _check(metadata: ModelMetadata) -> None:
         _check_finite("fidelity", value)
         if _UNPRINTABLE.search(name):
             raise ValueError(f"fidelity {name!r} has a control character")
+    if not isinstance(metadata.quantization, dict):
+        raise TypeError(f"quantization is {metadata.quantization!r}")
+    for name, setting in metadata.quantization.items():
+        if isinstance(setting, bool) or not isinstance(setting, (str, int)):
+            raise TypeError(f"quantization's {name!r} is neither text nor a whole number")
+        if _UNPRINTABLE.search(f"{name}{setting}"):
+            raise ValueError(f"quantization's {name!r} has a control character")
     for index, label in enumerate(metadata.labels):
         if _UNPRINTABLE.search(label):
             raise ValueError(f"label {index}, {label[:100]!r}, has a control character")

@@ -26,7 +26,7 @@ MAX_NAME_LENGTH = 100
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-_RELEASED_NAME = re.compile(r"efficientnet-(b|lite)(\d)(-int8)?")
+_RELEASED_NAME = re.compile(r"efficientnet-(b(?=[0-7])|lite(?=[0-4]))(\d)(?:-(fp32|fp16|int8))?")
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,12 @@ def _is_file(path: Path) -> bool:
 
 def _command_that_makes(name: str) -> str | None:
     """The command line for a released model's name, or None for a name of the user's own."""
-    match = _RELEASED_NAME.match(name)
+    match = _RELEASED_NAME.fullmatch(name)
     if match is None:
         return None
-    kind, phi, int8 = match.groups()
-    weights = " --weights lite" if kind == "lite" else ""
-    return f"effnet-edge convert --phi {phi}{weights}{' --int8' if int8 else ''}"
+    kind, phi, precision = match.groups()
+    # The Lite packages end with Lite2; timm's weights go on.
+    lite = " --weights lite" if phi in "012" else " --weights tf-lite"
+    weights = lite if kind == "lite" else ""
+    option = f" --{precision}" if precision in ("fp16", "int8") else ""
+    return f"effnet-edge convert --phi {phi}{weights}{option}"

@@ -158,7 +158,7 @@ def test_models_that_disagree_are_refused(lite0_store, tmp_path):
     other = convert(job, ModelStore(tmp_path)).files["tflite"]
     models = {"onnx": lite0_store.find(LITE0, ["onnx"]), "tflite": other}
     with pytest.raises(ConversionError, match="disagree"):
-        check_models(models, (224, 224))
+        check_models(models, (224, 224), "fp32")
 
 
 def test_plan_refuses_a_phi_that_one_of_a_list_lacks_before_any_work():
@@ -239,7 +239,7 @@ def test_what_the_reader_noticed_is_said(empty_home, tmp_path, capsys):
 
 
 def test_ctrl_c_ends_with_status_130_and_nothing_half_written(empty_home, capsys, monkeypatch):
-    def interrupted(models, resolution):
+    def interrupted(models, resolution, precision):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("effnet_edge.converters.convert.check_models", interrupted)

@@ -95,6 +95,41 @@ def test_a_missing_model_is_answered_with_what_there_is_and_the_command_that_mak
         store.find("zebra")
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("efficientnet-b7", "--phi 7"),
+        ("efficientnet-b0-fp32", "--phi 0"),
+        ("efficientnet-b2-fp16", "--phi 2 --fp16"),
+        ("efficientnet-b2-int8", "--phi 2 --int8"),
+        ("efficientnet-lite0-fp32", "--phi 0 --weights lite"),
+        ("efficientnet-lite2-fp16", "--phi 2 --weights lite --fp16"),
+        ("efficientnet-lite3-int8", "--phi 3 --weights tf-lite --int8"),
+    ],
+)
+def test_a_released_model_that_is_missing_comes_with_its_command(store, name, options):
+    with pytest.raises(ModelNotFoundError) as caught:
+        store.find(name)
+    assert str(caught.value).splitlines()[-1] == f"to make it: effnet-edge convert {options}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flowers",
+        "efficientnet-b8-int8",
+        "efficientnet-lite5-fp32",
+        "efficientnet-b2-flowers",
+        "efficientnet-b2-int4",
+        "my-efficientnet-b2-int8",
+    ],
+)
+def test_nobody_is_told_to_make_a_model_that_convert_would_not_name_so(store, name):
+    with pytest.raises(ModelNotFoundError) as caught:
+        store.find(name)
+    assert "convert" not in str(caught.value)
+
+
 def test_a_model_in_another_format_is_named(store):
     put(store, "flowers")
     with pytest.raises(ModelNotFoundError, match=r"as \.onnx, not as \.tflite"):

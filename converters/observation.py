@@ -1,0 +1,253 @@
+"""Watching the float network at work: what quantization has to know of every tensor.
+
+The network is run part by part (stem, block, head) by ONNX Runtime, because only one part's
+activations are then held at a time. Of each tensor a random, repeatable choice of positions is
+kept, and the exact range of every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effnet_edge.converters.onnx_writer import float_part_model
+from effnet_edge.engines import usable_cores
+from effnet_edge.engines.base import import_engine
+from effnet_edge.engines.onnxruntime import EXACT_PRODUCTS
+from effnet_edge.errors import ConversionError
+from effnet_edge.models.architecture import Activation
+from effnet_edge.models.geometry import PaddingMode, output_size, padding_before_after
+from effnet_edge.models.network import Conv, FloatArray, Head, MBConv
+
+Matrix = NDArray[np.float64]
+
+SAMPLES = 8192
+"""About how many positions are kept of a map over all images."""
+PATCHES = 2048
+"""About how many windows of a depthwise convolution's input are looked at over all images."""
+_BATCH_ELEMENTS = 1 << 24
+"""So many values of the largest tensor are computed at once: 64 MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """One tensor over all images: ``samples`` float32 [channels, n] at random positions, and each
+    channel's exact ``low`` and ``high`` [channels]."""
+
+    samples: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def scaled(self, factors: FloatArray) -> Observed:
+        """The same tensor with every channel times its positive factor."""
+        return Observed(self.samples * factors[:, None], self.low * factors, self.high * factors)
+
+    def moment(self) -> Matrix:
+        """E[x x^T] over the samples, [channels, channels]."""
+        return _second_moment(self.samples)
+
+
+@dataclass(frozen=True, eq=False)
+class PartObservation:
+    """A part's tensors by name, the depthwise (or the stem's) window moments E[x x^T] by name, and
+    its result: a map [N, C, H, W], or the head's logits [N, classes]."""
+
+    tensors: dict[str, Observed]
+    moments: dict[str, Matrix]
+    output: FloatArray
+
+
+def observe_stem(
+    stem: Conv, centred: FloatArray, activation: Activation, padding: PaddingMode
+) -> PartObservation:
+    """Watch the stem on ``centred``, float32 [N, 3, H, W]: pixels less the offset."""
+    watch = _Watch(len(centred))
+    result = _activated_name("stem", activation)
+    for x, (convolved, activated) in _runs(stem, centred, activation, padding, ["stem", result]):
+        watch.sample("stem", convolved)
+        watch.windows("stem", x, stem, padding)
+        watch.keep(activated)
+    return watch.result()
+
+
+def observe_block(
+    block: MBConv, inputs: FloatArray, activation: Activation, padding: PaddingMode
+) -> PartObservation:
+    """Watch a block on ``inputs``, float32 [N, C, H, W].
+
+    Tensors: ``input``, ``expand`` and ``depthwise`` (before their activations), ``pool``,
+    ``reduce``, ``gate`` (before the sigmoid), ``project_input``, ``project`` and ``output``.
+    """
+    names = {"depthwise": "block.depthwise", "project": "block.project"}
+    if block.expand is not None:
+        names["expand"] = "block.expand"
+    if block.squeeze_excite is not None:
+        names |= {
+            "pool": "block.squeeze_excite.pool",
+            "reduce": "block.squeeze_excite.reduce",
+            "gate": "block.squeeze_excite.expand",
+            "project_input": "block.squeeze_excite",
+        }
+    if block.residual:
+        names["output"] = "block.residual"
+    watch = _Watch(len(inputs))
+    for x, values in _runs(block, inputs, activation, padding, list(names.values())):
+        found = dict(zip(names, values, strict=True))
+        watch.sample("input", x)
+        for name, value in found.items():
+            watch.sample(name, value)
+        wide = x if block.expand is None else activate(found["expand"], activation)
+        watch.windows("depthwise", wide, block.depthwise, padding)
+        watch.keep(found["output" if block.residual else "project"])
+    observation = watch.result()
+    if block.squeeze_excite is None:
+        before = observation.tensors["depthwise"]
+        observation.tensors["project_input"] = Observed(
+            activate(before.samples, activation),
+            activate(before.low, activation),
+            activate(before.high, activation),
+        )
+    return observation
+
+
+def observe_head(
+    head: Head, inputs: FloatArray, activation: Activation, padding: PaddingMode
+) -> PartObservation:
+    """Watch the head. Tensors: ``input``, ``conv`` (before its activation) and ``features``."""
+    watch = _Watch(len(inputs))
+    names = ["head.conv", "head.features", "logits"]
+    for x, (convolved, features, logits) in _runs(head, inputs, activation, padding, names):
+        watch.sample("input", x)
+        watch.sample("conv", convolved)
+        watch.sample("features", features[:, :, None, None])
+        watch.keep(logits)
+    return watch.result()
+
+
+def activate(x: FloatArray, activation: Activation) -> FloatArray:
+    """SiLU or ReLU6 of ``x``."""
+    if activation == "relu6":
+        return np.clip(x, 0, 6)
+    return x * sigmoid(x)
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-x))."""
+    with np.errstate(over="ignore"):
+        result: FloatArray = np.reciprocal(1 + np.exp(-x))
+    return result
+
+
+def _activated_name(name: str, activation: Activation) -> str:
+    return f"{name}.{activation}"
+
+
+class _Watch:
+    """Gathers samples, ranges and moments batch by batch."""
+
+    def __init__(self, images: int) -> None:
+        self._random = np.random.default_rng(0)
+        self._positions = -(-SAMPLES // images)
+        self._windows = -(-PATCHES // images)
+        self._samples: dict[str, list[FloatArray]] = {}
+        self._low: dict[str, FloatArray] = {}
+        self._high: dict[str, FloatArray] = {}
+        self._moments: dict[str, list[tuple[int, Matrix]]] = {}
+        self._output: list[FloatArray] = []
+
+    def sample(self, name: str, maps: FloatArray) -> None:
+        """Take samples of ``maps`` [n, C, H, W]."""
+        images, channels = maps.shape[:2]
+        flat = maps.reshape(images, channels, -1)
+        low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise ConversionError(
+                f"the float network's {name} gives values that aren't finite: "
+                "check the checkpoint, it can't be quantized"
+            )
+        self._low[name] = np.minimum(self._low.get(name, low), low)
+        self._high[name] = np.maximum(self._high.get(name, high), high)
+        count = min(self._positions, flat.shape[2])
+        for image in flat:
+            where = self._random.choice(flat.shape[2], count, replace=False)
+            self._samples.setdefault(name, []).append(image[:, where])
+
+    def windows(self, name: str, maps: FloatArray, conv: Conv, padding: PaddingMode) -> None:
+        """Add the second moments of what windows of ``conv`` see of ``maps`` [n, C, H, W]:
+        [C, k * k, k * k] for a depthwise one, else [C * k * k, C * k * k]."""
+        channels, height, width = maps.shape[1:]
+        k, stride = conv.kernel, conv.stride
+        rows, columns = (padding_before_after(padding, side, k, stride) for side in (height, width))
+        padded = np.pad(maps, ((0, 0), (0, 0), rows, columns))
+        high, wide = output_size(height, stride), output_size(width, stride)
+        count = min(self._windows, high * wide)
+        for image in padded:
+            where = self._random.choice(high * wide, count, replace=False)
+            top, left = (where // wide) * stride, (where % wide) * stride
+            dy, dx = (axis.ravel() for axis in np.mgrid[:k, :k])
+            patches = image[:, top[:, None] + dy, left[:, None] + dx]  # C, count, k * k
+            if conv.groups == 1:
+                patches = patches.transpose(0, 2, 1).reshape(channels * k * k, count)
+                moment = _second_moment(patches)
+            else:
+                moment = (patches.transpose(0, 2, 1) @ patches).astype(np.float64) / count
+            self._moments.setdefault(name, []).append((count, moment))
+            if len(self._moments[name]) > 1:
+                self._moments[name] = [_merged(self._moments[name])]
+
+    def keep(self, output: FloatArray) -> None:
+        """Take a batch of the part's result."""
+        self._output.append(output)
+
+    def result(self) -> PartObservation:
+        """All that was seen."""
+        return PartObservation(
+            {
+                name: Observed(np.concatenate(chunks, axis=1), self._low[name], self._high[name])
+                for name, chunks in self._samples.items()
+            },
+            {name: moments[0][1] for name, moments in self._moments.items()},
+            np.concatenate(self._output),
+        )
+
+
+def _merged(parts: list[tuple[int, Matrix]]) -> tuple[int, Matrix]:
+    total = sum(count for count, _ in parts)
+    return total, sum((moment * (count / total) for count, moment in parts), np.zeros(()))
+
+
+def _second_moment(samples: FloatArray) -> Matrix:
+    moment: Matrix = (samples @ samples.T).astype(np.float64) / samples.shape[1]
+    return moment
+
+
+def _runs(
+    part: Conv | MBConv | Head,
+    inputs: FloatArray,
+    activation: Activation,
+    padding: PaddingMode,
+    outputs: list[str],
+) -> Iterator[tuple[FloatArray, list[FloatArray]]]:
+    """Run the part on ``inputs`` in batches; yield each batch and the outputs asked for."""
+    size = (inputs.shape[2], inputs.shape[3])
+    session = part_session(float_part_model(part, activation, padding, size, outputs))
+    widest = part.expand or part.depthwise if isinstance(part, MBConv) else None
+    channels = widest.out_channels if widest is not None else inputs.shape[1]
+    batch = max(1, min(16, _BATCH_ELEMENTS // (channels * size[0] * size[1])))
+    for start in range(0, len(inputs), batch):
+        x = inputs[start : start + batch]
+        yield x, session.run(outputs, {"x": x})
+
+
+def part_session(model: bytes) -> Any:
+    """An ONNX Runtime session of a part's model, on all cores that this process may use."""
+    onnxruntime = import_engine("onnxruntime", "onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 3
+    options.add_session_config_entry(*EXACT_PRODUCTS)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
