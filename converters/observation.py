@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from effnet_edge.converters.onnx_writer import float_part_model
 from effnet_edge.engines import usable_cores
 from effnet_edge.engines.base import import_engine
-from effnet_edge.engines.onnxruntime import EXACT_PRODUCTS
+from effnet_edge.engines.onnxruntime import ask_for_exact_products
 from effnet_edge.errors import ConversionError
 from effnet_edge.models.architecture import Activation
 from effnet_edge.models.geometry import PaddingMode, output_size, padding_before_after
@@ -249,5 +249,5 @@ def part_session(model: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.log_severity_level = 3
-    options.add_session_config_entry(*EXACT_PRODUCTS)
+    ask_for_exact_products(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

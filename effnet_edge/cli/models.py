@@ -141,11 +141,24 @@ def _print_description(described: ModelMetadata, models: list[StoredModel]) -> N
         ("weights", f"{source.weights or 'own'} ({source.dialect}), {source.file}"),
         ("digest", f"sha256 {source.sha256}"),
         ("accuracy", "not published" if source.top1 is None else f"{source.top1:.2f} % top-1"),
+        *((("quantized", _quantization(described)),) if described.quantization else ()),
         ("made by", described.tool),
     ):
         print(f"  {label:10} {value}")
     for model in models:
         print(f"  {model.format:10} {megabytes(model.size)}  {model.path}")
+
+
+def _quantization(described: ModelMetadata) -> str:
+    """How a model was quantized, and how it follows the float one; older files may tell less."""
+    recipe, figures = described.quantization, described.fidelity
+    parts = [f"by {recipe.get('images', '?')} images ({recipe.get('calibration', 'unknown')})"]
+    for name, text in (("agreement", "{:.1f} % agreement"), ("kl", "KL {:.3g}")):
+        if name in figures:
+            parts.append(text.format(figures[name]))
+    if "snr_db" in figures:
+        parts.append(f"logit SNR {figures['snr_db']:.1f} dB")
+    return ", ".join(parts)
 
 
 def _three(values: tuple[float, float, float]) -> str:

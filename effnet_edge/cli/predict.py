@@ -131,11 +131,13 @@ def _best_model(engine: str | None) -> Path:
     return min(same, key=lambda model: formats.index(model.format)).path
 
 
-def _merit(model: StoredModel) -> tuple[float, int, str]:
-    """Published accuracy first; where none is, the larger network."""
+def _merit(model: StoredModel) -> tuple[float, int, int, str]:
+    """Published accuracy first; where none is, the larger network; then the finer precision."""
     if model.metadata is None:
-        return 0.0, 0, model.name
-    return model.metadata.source.top1 or 0.0, model.metadata.macs, model.name
+        return 0.0, 0, 0, model.name
+    metadata = model.metadata
+    finest = {"fp32": 2, "fp16": 1}.get(metadata.precision, 0)
+    return metadata.source.top1 or 0.0, metadata.macs, finest, model.name
 
 
 def _with_progress(images: list[str], *, hidden: bool) -> Iterator[str]:
