@@ -18,6 +18,7 @@ from small_models import CLASSES, RESOLUTION, write_small_models
 from effnet_edge import engines
 from effnet_edge.engines import ENGINES, available_engines, choose_engine, open_session
 from effnet_edge.engines.base import import_engine, usable_cores
+from effnet_edge.engines.onnxruntime import ask_for_exact_products
 from effnet_edge.errors import EngineError, ModelError, UsageError
 
 INSTALLED = [engine.name for engine in available_engines()]
@@ -348,3 +349,42 @@ def test_a_model_with_other_tensors_is_refused(inputs, outputs, kind, tmp_path):
     save_identity(path, inputs, outputs, kind)
     with pytest.raises(ModelError, match="effnet-edge models take"):
         open_session(path, ENGINES["onnxruntime"])
+
+
+class Options:
+    """Session options that remember what was set."""
+
+    def __init__(self):
+        self.entries = {}
+
+    def add_session_config_entry(self, key, value):
+        self.entries[key] = value
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "asked"),
+    [
+        ("x86_64", "fpu sse4_2 avx avx2 fma", True),
+        ("x86_64", "fpu avx2 avx512f avx512_vnni", False),
+        ("AMD64", "fpu avx2 avx_vnni", False),
+        ("aarch64", "", False),
+    ],
+)
+def test_exact_int8_products_are_asked_for_on_x86_without_vnni_only(
+    machine, flags, asked, monkeypatch, tmp_path
+):
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text(f"processor\t: 0\nvendor_id\t: X\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("effnet_edge.engines.onnxruntime._CPU_INFO", cpu_info)
+    options = Options()
+    ask_for_exact_products(options)
+    assert options.entries == ({"session.x64quantprecision": "1"} if asked else {})
+
+
+def test_exact_int8_products_are_asked_for_where_the_processor_does_not_say(monkeypatch, tmp_path):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("effnet_edge.engines.onnxruntime._CPU_INFO", tmp_path / "nothing")
+    options = Options()
+    ask_for_exact_products(options)
+    assert options.entries
