@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from effnet_edge.converters.observation import Observed, activate, sigmoid
 from effnet_edge.converters.ranges import fake_quantize, quantization
+from effnet_edge.converters.ties import product_quantization
 from effnet_edge.models.network import FloatArray
 from effnet_edge.models.quantized import SIGMOID, Quantization, SigmoidArgument
 
@@ -61,12 +62,17 @@ def balance(tensor: Observed, importance: NDArray[np.float64]) -> Balance:
     step *= float(levels.max()) / _LEVELS
     levels = np.clip(np.rint(levels * (_LEVELS / levels.max())), 1, _LEVELS)
     factors = (1 / (levels * step)).astype(np.float32)
+    convolved = quantization(-tail, 1.0)
+    activated = quantization(-min(tail, 0.2785 * float(factors.max())), 1.0)
+    inverse = Quantization(float(np.float32(step)), -128)
     return Balance(
         factors,
-        quantization(-tail, 1.0),
-        quantization(-min(tail, 0.2785 * float(factors.max())), 1.0),
+        convolved,
+        product_quantization(convolved.scale, SIGMOID.scale, activated),
         SigmoidArgument(
-            (levels - 128).astype(np.int8), Quantization(float(np.float32(step)), -128), ARGUMENT
+            (levels - 128).astype(np.int8),
+            inverse,
+            product_quantization(convolved.scale, inverse.scale, ARGUMENT),
         ),
     )
 

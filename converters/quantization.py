@@ -126,8 +126,9 @@ def _stem(
     part, wire, found, snr = build(False)
     notes: tuple[str, ...] = ()
     if _may_balance(network, prefer) and snr < BALANCE_STEM_BELOW_DB:
-        part, wire, found, snr = build(True)
-        notes = ("balanced",)
+        balanced = build(True)
+        if balanced[3] > snr:
+            (part, wire, found, snr), notes = balanced, ("balanced",)
     report = PartReport("stem", snr, snr, notes)
     return offset, part, _Stream(seen.output, found, wire), report
 

@@ -11,9 +11,11 @@ from effnet_edge.converters.balancing import balance
 from effnet_edge.converters.observation import Matrix, Observed, PartObservation, activate, sigmoid
 from effnet_edge.converters.ranges import best_quantization, quantization
 from effnet_edge.converters.rounding import round_weights
+from effnet_edge.converters.ties import product_quantization, sum_quantizations
 from effnet_edge.models.architecture import Activation
 from effnet_edge.models.network import Conv, FloatArray, Head, MBConv, SqueezeExcite
 from effnet_edge.models.quantized import (
+    SIGMOID,
     ActivatedConv,
     Quantization,
     QuantizedConv,
@@ -28,8 +30,6 @@ Importance = NDArray[np.float64]
 _LEAST_RESCALING = 2.0**-20
 """Of input scale * weight scale / output scale: engines hold it as a fixed-point number."""
 _MOST_BIAS = 2.0**30
-_LEAST_SUMMAND = 1 / 64
-"""Of a summand's scale relative to the sum's: XNNPACK takes down to 1/1024."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,7 @@ def quantize_block(
 ) -> QuantizedMBConv:
     """Quantize a block that reads ``wire``. A balanced one has `SigmoidArgument`s."""
     tensors = seen.tensors
+    shortcut = wire.quantization
     expand = None
     if block.expand is not None:
         expand, wire = _activated(
@@ -97,9 +98,13 @@ def quantize_block(
         squeeze_excite = _squeeze_excite(block.squeeze_excite, tensors, wide, gated, block.project)
         wide = Wire(squeeze_excite.output, wide.factors)
     output = best_quantization(tensors["project"])
-    residual = best_quantization(tensors["output"]) if block.residual else None
-    if residual is not None and output.scale < residual.scale * _LEAST_SUMMAND:
-        output = Quantization(residual.scale * _LEAST_SUMMAND, 0)
+    residual = None
+    if block.residual:
+        total = best_quantization(tensors["output"])
+        if 512 * shortcut.scale < total.scale:
+            output = total  # all 256 steps of the shortcut are less than half a step of the sum
+        else:
+            output, residual = sum_quantizations(output, shortcut, total)
     project = _conv(block.project, gated.moment(), wide, output)
     return QuantizedMBConv(expand, depthwise, squeeze_excite, project, residual)
 
@@ -156,9 +161,10 @@ def _activated(
         )
         silu = QuantizedSilu(chosen.activated, chosen.argument)
         quantized = _conv(scaled, moment, wire, chosen.convolved)
-        return ActivatedConv(quantized, silu), Wire(chosen.activated, chosen.factors)
+        return ActivatedConv(quantized, silu), Wire(silu.output, chosen.factors)
     before = best_quantization(convolved, importance, _silu)
-    silu = QuantizedSilu(best_quantization(_mapped(convolved, activation), importance))
+    after = best_quantization(_mapped(convolved, activation), importance)
+    silu = QuantizedSilu(product_quantization(before.scale, SIGMOID.scale, after))
     return ActivatedConv(_conv(conv, moment, wire, before), silu), Wire(silu.output, ones)
 
 
@@ -182,11 +188,12 @@ def _squeeze_excite(
     )
     inner = _mapped(tensors["reduce"], "silu")
     argument = best_quantization(tensors["gate"], None, sigmoid)
+    output = best_quantization(gated, _reading(project) / wide.factors.astype(np.float64) ** 2)
     return QuantizedSqueezeExcite(
         pool.quantization,
         reduce,
         _conv(gate.expand, inner.moment(), reduced, argument),
-        best_quantization(gated, _reading(project) / wide.factors.astype(np.float64) ** 2),
+        product_quantization(wide.quantization.scale, SIGMOID.scale, output),
     )
 
 
