@@ -64,10 +64,9 @@ def calibration_images(
     photos, notes = _photos(folder, recipe, samples, tell)
     if len(photos) >= _ENOUGH_PHOTOS:
         return _calibration(photos, "photos", notes)
-    plural = "" if len(photos) == 1 else "s"
     notes = (
         *notes,
-        f"{len(photos)} photo{plural} of {folder} say too little alone, so "
+        f"{_counted(len(photos), 'photo')} of {folder} can't tell enough alone, so "
         f"{_SYNTHETIC_IMAGES} synthetic images were added: give {_ENOUGH_PHOTOS} or more, better "
         "100, like those that the model will see",
     )
@@ -119,17 +118,21 @@ def _photos(
         tell(len(photos), min(samples, len(paths)))
     if not photos:
         raise UsageError(
-            f"none of the {len(paths)} images in {folder} can be used: "
+            f"of {_counted(len(paths), 'image')} in {folder} none can be used: "
             f"{_some(unreadable + [f'{name} is one flat colour' for name in flat])}"
         )
     notes = []
     if unreadable:
-        notes.append(f"{len(unreadable)} calibration images passed over: {_some(unreadable)}")
+        passed = _counted(len(unreadable), "calibration image")
+        notes.append(f"{passed} passed over: {_some(unreadable)}")
     if flat:
-        notes.append(
-            f"{len(flat)} calibration images of one flat colour passed over: {_some(flat)}"
-        )
+        passed = _counted(len(flat), "calibration image")
+        notes.append(f"{passed} of one flat colour passed over: {_some(flat)}")
     return photos, tuple(notes)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _some(messages: list[str]) -> str:

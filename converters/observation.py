@@ -157,7 +157,9 @@ class _Watch:
         self._low: dict[str, FloatArray] = {}
         self._high: dict[str, FloatArray] = {}
         self._moments: dict[str, list[tuple[int, Matrix]]] = {}
-        self._output: list[FloatArray] = []
+        self._images = images
+        self._kept = 0
+        self._output: FloatArray = np.empty(0, np.float32)
 
     def sample(self, name: str, maps: FloatArray) -> None:
         """Take samples of ``maps`` [n, C, H, W]."""
@@ -173,7 +175,7 @@ class _Watch:
         self._high[name] = np.maximum(self._high.get(name, high), high)
         count = min(self._positions, flat.shape[2])
         for image in flat:
-            where = self._random.choice(flat.shape[2], count, replace=False)
+            where = self._random.choice(flat.shape[2], count, replace=False, shuffle=False)
             self._samples.setdefault(name, []).append(image[:, where])
 
     def windows(self, name: str, maps: FloatArray, conv: Conv, padding: PaddingMode) -> None:
@@ -186,7 +188,7 @@ class _Watch:
         high, wide = output_size(height, stride), output_size(width, stride)
         count = min(self._windows, high * wide)
         for image in padded:
-            where = self._random.choice(high * wide, count, replace=False)
+            where = self._random.choice(high * wide, count, replace=False, shuffle=False)
             top, left = (where // wide) * stride, (where % wide) * stride
             dy, dx = (axis.ravel() for axis in np.mgrid[:k, :k])
             patches = image[:, top[:, None] + dy, left[:, None] + dx]  # C, count, k * k
@@ -201,7 +203,10 @@ class _Watch:
 
     def keep(self, output: FloatArray) -> None:
         """Take a batch of the part's result."""
-        self._output.append(output)
+        if self._kept == 0:  # filled batch by batch: to join a list would need it twice
+            self._output = np.empty((self._images, *output.shape[1:]), np.float32)
+        self._output[self._kept : self._kept + len(output)] = output
+        self._kept += len(output)
 
     def result(self) -> PartObservation:
         """All that was seen."""
@@ -211,7 +216,7 @@ class _Watch:
                 for name, chunks in self._samples.items()
             },
             {name: moments[0][1] for name, moments in self._moments.items()},
-            np.concatenate(self._output),
+            self._output,
         )
 
 

@@ -46,9 +46,12 @@ PartProgress = Callable[[str, int, int], None]
 """Told each part's name as it begins, its index and how many there are."""
 PixelArray = NDArray[np.uint8]
 
-BALANCE_BLOCK_BELOW_DB = 22.0
+BALANCE_BLOCK_BELOW_DB = 26.0
 """A block whose signal is less than this above its own noise is given balanced activations, where
 accuracy is preferred to speed; docs/quantization.md shows what that brings."""
+BALANCE_DOWN_TO = 8
+"""Only blocks whose map's sides are at least the image's over this are balanced: deeper channels
+stand for rare things, and a range of their own that a few images gave cuts others' off."""
 BALANCE_STEM_BELOW_DB = 35.0
 """The same for the stem, whose noise no projection averages away."""
 
@@ -156,7 +159,8 @@ def _block(
 
     part, own_snr = build(False)
     notes: tuple[str, ...] = ()
-    if _may_balance(network, prefer) and own_snr < BALANCE_BLOCK_BELOW_DB:
+    shallow = seen.output.shape[2] * BALANCE_DOWN_TO >= network.resolution[0]
+    if _may_balance(network, prefer) and shallow and own_snr < BALANCE_BLOCK_BELOW_DB:
         balanced, balanced_snr = build(True)
         if balanced_snr > own_snr:
             part, own_snr, notes = balanced, balanced_snr, ("balanced",)
@@ -211,9 +215,14 @@ def _output_wire(part: QuantizedMBConv) -> Wire:
 def _integers(maps: FloatArray, wire: Wire) -> PixelArray:
     """Float maps [N, C, H, W] as the quantized network would hold them, uint8 [N, H, W, C]."""
     scale = (wire.factors / np.float32(wire.quantization.scale)).astype(np.float32)
-    steps = np.rint(maps.transpose(0, 2, 3, 1) * scale)
-    steps += wire.quantization.zero_point + 128
-    integers: PixelArray = np.clip(steps, 0, 255).astype(np.uint8)
+    images, channels, height, width = maps.shape
+    integers: PixelArray = np.empty((images, height, width, channels), np.uint8)
+    for image, result in zip(maps, integers, strict=True):  # one by one for the sake of memory
+        steps = image * scale[:, None, None]
+        np.rint(steps, out=steps)
+        steps += wire.quantization.zero_point + 128
+        np.clip(steps, 0, 255, out=steps)
+        result[:] = steps.transpose(1, 2, 0)
     return integers
 
 

@@ -69,27 +69,28 @@ def _scales(rows: Matrix, importance: Matrix, least: FloatArray) -> Matrix:
 def _round_jointly(steps: Matrix, moment: Matrix) -> Matrix:
     """Round column by column; each column's error is made up for by those after it.
 
-    Optimal brain quantization in a fixed order, by H's inverse Cholesky factor and in blocks, as
-    in GPTQ (Frantar et al. 2022, "GPTQ", algorithm 1); the order is by falling importance.
+    What GPTQ computes (Frantar et al. 2022, "GPTQ", algorithm 1), without H's inverse: with
+    H = R R^T, R upper triangular, the error is the squared length of e R for e = q - w, whose
+    entry j the choice of q_j alone makes least, given the columns before it. In blocks; the order
+    is by falling importance.
     """
     order = np.argsort(-np.diag(moment), kind="stable")
-    inverse = np.linalg.inv(moment[np.ix_(order, order)])
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
-    low, high = steps[:, order] - _REACH, steps[:, order] + _REACH
-    rest = steps[:, order].copy()
-    rounded = np.empty_like(rest)
+    backwards = order[::-1]
+    upper = np.linalg.cholesky(moment[np.ix_(backwards, backwards)])[::-1, ::-1]
+    wanted = steps.T[order]  # one column of weights per row: contiguous
+    rounded = np.empty_like(wanted)
+    errors = np.empty_like(wanted)
     for start in range(0, len(order), _BLOCK):
         stop = min(start + _BLOCK, len(order))
-        errors = np.empty((len(steps), stop - start))
+        before = upper[:start, start:stop].T @ errors[:start]
         for column in range(start, stop):
-            target = np.clip(rest[:, column], low[:, column], high[:, column])
-            rounded[:, column] = np.clip(np.rint(target), -_LIMIT, _LIMIT)
-            error = (rest[:, column] - rounded[:, column]) / upper[column, column]
-            errors[:, column - start] = error
-            rest[:, column:stop] -= error[:, None] * upper[column, column:stop]
-        rest[:, stop:] -= errors @ upper[start:stop, stop:]
-    result = np.empty_like(rounded)
-    result[:, order] = rounded
+            inside = upper[start:column, column] @ errors[start:column]
+            made_up = (before[column - start] + inside) / upper[column, column]
+            target = wanted[column] - np.clip(made_up, -_REACH, _REACH)
+            rounded[column] = np.clip(np.rint(target), -_LIMIT, _LIMIT)
+            errors[column] = rounded[column] - wanted[column]
+    result = np.empty_like(steps)
+    result[:, order] = rounded.T
     return result
 
 
@@ -102,9 +103,9 @@ def _round_each(steps: Matrix, moments: Matrix) -> Matrix:
     diagonal = np.diagonal(moments, axis1=1, axis2=2)
 
     def move(index: int, by: NDArray[np.float64]) -> None:
-        nonlocal gradient
-        rounded[:, index] += by
-        gradient += moments[:, :, index] * by[:, None]
+        (rows,) = np.nonzero(by)
+        rounded[rows, index] += by[rows]
+        gradient[rows] += moments[rows, :, index] * by[rows, None]
 
     for _ in range(_SWEEPS):
         for i in range(count):
