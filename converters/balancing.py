@@ -49,9 +49,7 @@ def balance(tensor: Observed, importance: NDArray[np.float64]) -> Balance:
     The error of each channel's SiLU is made least, and their sum, weighted by ``importance``
     [channels], by the choice of the negative end.
     """
-    values = np.concatenate(
-        [tensor.samples[:, :_SAMPLES], tensor.low[:, None], tensor.high[:, None]], axis=1
-    )
+    values = tensor.few(_SAMPLES)
     wanted = activate(values, "silu")
     # A channel that is never positive still has its negative tail to show.
     highest = np.maximum(wanted.max(axis=1), 0.3)

@@ -46,6 +46,15 @@ class Observed:
         """The same tensor with every channel times its positive factor."""
         return Observed(self.samples * factors[:, None], self.low * factors, self.high * factors)
 
+    def few(self, count: int) -> FloatArray:
+        """About ``count`` samples of each channel, evenly from all images, and its extremes:
+        float32 [channels, at most count + 2]."""
+        available = self.samples.shape[1]
+        columns = np.linspace(0, available - 1, min(count, available)).astype(int)
+        return np.concatenate(
+            [self.samples[:, columns], self.low[:, None], self.high[:, None]], axis=1
+        )
+
     def moment(self) -> Matrix:
         """E[x x^T] over the samples, [channels, channels]."""
         return _second_moment(self.samples)
@@ -166,11 +175,7 @@ class _Watch:
         images, channels = maps.shape[:2]
         flat = maps.reshape(images, channels, -1)
         low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise ConversionError(
-                f"the float network's {name} gives values that aren't finite: "
-                "check the checkpoint, it can't be quantized"
-            )
+        _check_finite(name, low, high)
         self._low[name] = np.minimum(self._low.get(name, low), low)
         self._high[name] = np.maximum(self._high.get(name, high), high)
         count = min(self._positions, flat.shape[2])
@@ -203,6 +208,7 @@ class _Watch:
 
     def keep(self, output: FloatArray) -> None:
         """Take a batch of the part's result."""
+        _check_finite("result", output)
         if self._kept == 0:  # filled batch by batch: to join a list would need it twice
             self._output = np.empty((self._images, *output.shape[1:]), np.float32)
         self._output[self._kept : self._kept + len(output)] = output
@@ -217,6 +223,14 @@ class _Watch:
             },
             {name: moments[0][1] for name, moments in self._moments.items()},
             self._output,
+        )
+
+
+def _check_finite(name: str, *values: FloatArray) -> None:
+    if not all(np.isfinite(each).all() for each in values):
+        raise ConversionError(
+            f"the float network's {name} gives values that aren't finite: "
+            "check the checkpoint, it can't be quantized"
         )
 
 

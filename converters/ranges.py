@@ -78,11 +78,8 @@ def _values(
     tensor: Observed, importance: NDArray[np.float64] | None
 ) -> tuple[FloatArray, FloatArray]:
     """A choice of values, and of their weights."""
-    channels, count = tensor.samples.shape
+    channels = len(tensor.samples)
     weights = np.ones(channels) if importance is None else importance / importance.mean()
-    each = max(1, min(count, _VALUES // channels))
-    values = np.concatenate(
-        [tensor.samples[:, :each], tensor.low[:, None], tensor.high[:, None]], axis=1
-    )
+    values = tensor.few(max(1, _VALUES // channels))
     spread = np.broadcast_to(weights.astype(np.float32)[:, None], values.shape)
     return values.ravel(), spread.ravel()

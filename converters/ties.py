@@ -39,7 +39,7 @@ def sum_quantizations(
 
     The summand's scale becomes at least 1/32 of the sum's: XNNPACK refuses less than 1/1024.
     """
-    units = max(1, round(_SUM_UNITS * shortcut.scale / wanted.scale))
+    units = max(1, int(_SUM_UNITS * shortcut.scale / wanted.scale))  # down: the range isn't cut
     unit = shortcut.scale / units
     total = Quantization(float(np.float32(unit * _SUM_UNITS)), wanted.zero_point)
     units = max(_SUM_UNITS // 32, round(summand.scale / unit))
