@@ -31,7 +31,7 @@ from effnet_edge.converters.self_check import check_models
 from effnet_edge.converters.tflite_writer import tflite_model
 from effnet_edge.errors import ConversionError, ModelError, UsageError
 from effnet_edge.files import staged, user_path
-from effnet_edge.metadata import ModelMetadata, Precision, Source
+from effnet_edge.metadata import SNR_FLOOR_DB, ModelMetadata, Precision, Source
 from effnet_edge.model_file import read_metadata
 from effnet_edge.models.costs import costs
 from effnet_edge.models.network import Network
@@ -44,8 +44,10 @@ from effnet_edge.store import FORMATS, ModelFormat, ModelStore
 Progress = Callable[[str, float], None]
 """Told the name of each step as it begins, and in long ones how much of it is done, 0 to 1."""
 
-SNR_FLOOR_DB = 10.0
-"""Logits of an int8 model with more noise than this give other labels too often to be trusted."""
+KL_CEILING = 0.25
+"""A quantized model whose divergence from the float one is larger, in nats, isn't to be trusted."""
+
+_MANY_CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def convert(
         model_format: _destination(store, output, metadata.name, model_format)
         for model_format in FORMATS
     }
-    notes += _replaced(metadata, job.formats, destinations)
+    replaced = _replaced(metadata, job.formats, destinations)
     paths = {model_format: destinations[model_format] for model_format in job.formats}
     made: Network | QuantizedNetwork = network
     report: QuantizationReport | None = None
@@ -188,7 +190,9 @@ def convert(
     if job.precision == "int8":
         made, report, metadata, quantization_notes = _quantized(job, network, metadata, tell)
         notes += quantization_notes
-        warnings += _poor_fidelity(report)
+        replaced = _replaced(metadata, job.formats, destinations)
+        warnings += _poor_fidelity(report, metadata.classes)
+    notes += replaced
     with ExitStack() as stack:
         files = {}
         for model_format, path in paths.items():
@@ -260,10 +264,18 @@ def _check_finite(network: Network) -> None:
             )
 
 
-def _poor_fidelity(report: QuantizationReport) -> list[str]:
-    """A warning if the quantized network doesn't follow the float one well enough."""
+def _poor_fidelity(report: QuantizationReport, classes: int) -> list[str]:
+    """Warnings if the quantized network doesn't follow the float one well, or nobody can tell."""
     fidelity = report.fidelity
-    if fidelity.snr_db >= SNR_FLOOR_DB:
+    # Of a few classes, synthetic images may well be all the same.
+    telling = report.images > 1 and (report.calibration != "synthetic" or classes >= _MANY_CLASSES)
+    if telling and report.labels == 1:
+        return [
+            f"the float network gives all {report.images} images the same label, so the figures "
+            "of this int8 model say little: is the network trained, and are the images like "
+            "those that it knows? Check it with 'effnet-edge evaluate'"
+        ]
+    if fidelity.snr_db >= SNR_FLOOR_DB and fidelity.kl <= KL_CEILING:
         return []
     worst = ", ".join(part.name for part in report.worst())
     advice = (
@@ -273,8 +285,9 @@ def _poor_fidelity(report: QuantizationReport) -> list[str]:
     )
     return [
         f"this int8 model follows the float one badly: logit SNR {fidelity.snr_db:.1f} dB (sound: "
-        f"above {SNR_FLOOR_DB:g}), agreement {fidelity.agreement:.1f} %; the worst parts are "
-        f"{worst}. Don't ship it unseen: {advice}, and check it with 'effnet-edge evaluate'"
+        f"above {SNR_FLOOR_DB:g}), KL divergence {fidelity.kl:.2g} (sound: below {KL_CEILING:g}), "
+        f"agreement {fidelity.agreement:.1f} %; the worst parts are {worst}. Don't ship it unseen: "
+        f"{advice}, and check it with 'effnet-edge evaluate'"
     ]
 
 
@@ -300,22 +313,30 @@ def _replaced(
             old = read_metadata(path)
         except ModelError:  # not there, or broken: nothing that could be confused with ours
             continue
-        if (old.source.sha256, old.precision, old.recipe, old.labels) == (
+        same = (old.source.sha256, old.precision, old.recipe, old.labels) == (
             metadata.source.sha256,
             metadata.precision,
             metadata.recipe,
             metadata.labels,
-        ):
+        )
+        # Before the work is done, the quantization isn't known.
+        if same and metadata.quantization in ({}, old.quantization):
             continue
         if model_format not in written:
             raise UsageError(
                 f"{path} is another model of the same name, made from {old.source.file} "
-                f"({old.precision}): convert to both formats, give --name, or remove it first"
+                f"({_made(old)}): convert to both formats, give --name, or remove it first"
             )
-        notes.append(
-            f"replaced {path.name}, which was made from {old.source.file} ({old.precision})"
-        )
+        notes.append(f"replaced {path.name}, which was made from {old.source.file} ({_made(old)})")
     return notes
+
+
+def _made(model: ModelMetadata) -> str:
+    """How a model was made, in a few words: ``int8 by 128 photos``."""
+    recipe = model.quantization
+    if not recipe:
+        return model.precision
+    return f"{model.precision} by {recipe.get('images')} {recipe.get('calibration')}"
 
 
 def _sealed_model(

@@ -27,7 +27,7 @@ Matrix = NDArray[np.float64]
 
 SAMPLES = 8192
 """About how many positions are kept of a map over all images."""
-PATCHES = 2048
+PATCHES = 1024
 """About how many windows of a depthwise convolution's input are looked at over all images."""
 _BATCH_ELEMENTS = 1 << 24
 """So many values of the largest tensor are computed at once: 64 MB."""
@@ -109,8 +109,9 @@ def observe_block(
         watch.sample("input", x)
         for name, value in found.items():
             watch.sample(name, value)
-        wide = x if block.expand is None else activate(found["expand"], activation)
-        watch.windows("depthwise", wide, block.depthwise, padding)
+        wide = x if block.expand is None else found["expand"]
+        applied = None if block.expand is None else activation
+        watch.windows("depthwise", wide, block.depthwise, padding, applied)
         watch.keep(found["output" if block.residual else "project"])
     observation = watch.result()
     if block.squeeze_excite is None:
@@ -183,20 +184,33 @@ class _Watch:
             where = self._random.choice(flat.shape[2], count, replace=False, shuffle=False)
             self._samples.setdefault(name, []).append(image[:, where])
 
-    def windows(self, name: str, maps: FloatArray, conv: Conv, padding: PaddingMode) -> None:
-        """Add the second moments of what windows of ``conv`` see of ``maps`` [n, C, H, W]:
-        [C, k * k, k * k] for a depthwise one, else [C * k * k, C * k * k]."""
+    def windows(
+        self,
+        name: str,
+        maps: FloatArray,
+        conv: Conv,
+        padding: PaddingMode,
+        activation: Activation | None = None,
+    ) -> None:
+        """Add the second moments of what windows of ``conv`` see of ``maps`` [n, C, H, W], after
+        ``activation``: [C, k * k, k * k] for a depthwise one, else [C * k * k, C * k * k]."""
         channels, height, width = maps.shape[1:]
         k, stride = conv.kernel, conv.stride
-        rows, columns = (padding_before_after(padding, side, k, stride) for side in (height, width))
-        padded = np.pad(maps, ((0, 0), (0, 0), rows, columns))
+        above, left_of = (
+            padding_before_after(padding, side, k, stride)[0] for side in (height, width)
+        )
         high, wide = output_size(height, stride), output_size(width, stride)
         count = min(self._windows, high * wide)
-        for image in padded:
+        dy, dx = (axis.ravel() for axis in np.mgrid[:k, :k])
+        for image in maps:
             where = self._random.choice(high * wide, count, replace=False, shuffle=False)
-            top, left = (where // wide) * stride, (where % wide) * stride
-            dy, dx = (axis.ravel() for axis in np.mgrid[:k, :k])
-            patches = image[:, top[:, None] + dy, left[:, None] + dx]  # C, count, k * k
+            rows = (where // wide)[:, None] * stride - above + dy
+            columns = (where % wide)[:, None] * stride - left_of + dx
+            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+            # C, count, k * k; what is outside of the map is zero, before and after activation.
+            patches = image[:, rows.clip(0, height - 1), columns.clip(0, width - 1)] * inside
+            if activation is not None:
+                patches = activate(patches, activation)
             if conv.groups == 1:
                 patches = patches.transpose(0, 2, 1).reshape(channels * k * k, count)
                 moment = _second_moment(patches)

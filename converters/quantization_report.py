@@ -35,6 +35,8 @@ class QuantizationReport:
     images: int
     calibration: str
     settings: dict[str, str]
+    labels: int = 0
+    """How many different labels the float network gave the images; 0 where nobody counted."""
 
     def worst(self, count: int = 3) -> tuple[PartReport, ...]:
         """The parts that add most noise of their own, the worst first; NaN is worse than any.

@@ -79,7 +79,9 @@ def _values(
 ) -> tuple[FloatArray, FloatArray]:
     """A choice of values, and of their weights."""
     channels = len(tensor.samples)
-    weights = np.ones(channels) if importance is None else importance / importance.mean()
+    weights = np.ones(channels)
+    if importance is not None and importance.mean() > 0:  # else nothing reads the tensor
+        weights = importance / importance.mean()
     values = tensor.few(max(1, _VALUES // channels))
     spread = np.broadcast_to(weights.astype(np.float32)[:, None], values.shape)
     return values.ravel(), spread.ravel()

@@ -18,6 +18,10 @@ from effnet_edge.recipe import Recipe
 Precision = Literal["fp32", "fp16", "int8"]
 """How a model's weights are stored."""
 
+SNR_FLOOR_DB = 10.0
+"""A quantized model whose logits have more noise than this gives other labels too often to be
+trusted."""
+
 FORMAT_VERSION = 1
 """Raised when a file could no longer be read by an older package."""
 

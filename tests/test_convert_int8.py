@@ -136,6 +136,42 @@ def test_a_model_under_the_floor_is_made_with_a_loud_warning(
 
 
 @pytest.mark.usefixtures("small_network")
+def test_one_name_does_not_hold_two_int8_models_made_from_different_images(
+    empty_home, folder, capsys
+):
+    assert run(folder) == 0
+    other = ("--calibration", str(folder / "photos"))
+    assert run(folder, *other, "--format", "onnx") == 2
+    assert "another model of the same name" in capsys.readouterr().err
+    assert run(folder, *other) == 0
+    assert "int8 by 64 synthetic" in capsys.readouterr().err
+    models = [empty_home / "models" / f"{NAME}.{suffix}" for suffix in ("onnx", "tflite")]
+    assert [read_metadata(path).quantization["images"] for path in models] == [20, 20]
+
+
+def test_a_network_that_gives_one_label_for_all_is_made_with_a_warning(
+    empty_home, folder, small_network, capsys
+):
+    network = small_network.network
+    bias = network.head.bias.copy()
+    bias[3] += 1000
+    small_network(replace(network, head=replace(network.head, bias=bias)))
+    assert run(folder, "--calibration", str(folder / "photos")) == 0
+    assert "the same label" in capsys.readouterr().err
+
+
+def test_a_dead_network_is_made_with_a_warning(empty_home, folder, small_network, capsys):
+    head = small_network.network.head
+    small_network(
+        replace(
+            small_network.network, head=replace(head, weight=0 * head.weight, bias=0 * head.bias)
+        )
+    )
+    assert run(folder, "--calibration", str(folder / "photos")) == 0
+    assert "WARNING" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_network")
 def test_photos_that_were_passed_over_are_named(empty_home, folder, tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()

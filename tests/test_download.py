@@ -427,7 +427,7 @@ from effnet_edge.models.weights import known
 file, digest, url, home = sys.argv[1:]
 weights = replace(known("torchvision", 0), file=file, digest=digest, url=url)
 try:
-    fetch(weights, Path(home))
+    fetch(weights, Path(home), timeout=300)
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -225,6 +225,8 @@ def _report_files(args: argparse.Namespace, jobs: list[Job]) -> list[Path]:
     paths = [Path(name) for name in args.report or () if name]
     for path in paths:
         check_report_path(path)
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent} to write --report {path} to")
     if paths and len(jobs) > 1:
         raise UsageError("--report FILE is for one model: convert the phis one by one")
     return paths
@@ -277,6 +279,10 @@ def _print_summary(result: Conversion, *, in_store: bool) -> None:
     )
     for path in result.files.values():
         print(f"  {megabytes(path.stat().st_size):>9}  {path}")
+    if result.report is not None:
+        from effnet_edge.converters.quantization_report import whole_model_text
+
+        print(f"  {whole_model_text(result.report)}")
     model = metadata.name if in_store else shlex.quote(str(next(iter(result.files.values()))))
     print(f"  run it: effnet-edge predict PHOTO --model {model}")
 

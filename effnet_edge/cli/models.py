@@ -140,13 +140,20 @@ def _print_description(described: ModelMetadata, models: list[StoredModel]) -> N
         ("classes", f"{described.classes}: {', '.join(described.labels[:3])}{more}"),
         ("weights", f"{source.weights or 'own'} ({source.dialect}), {source.file}"),
         ("digest", f"sha256 {source.sha256}"),
-        ("accuracy", "not published" if source.top1 is None else f"{source.top1:.2f} % top-1"),
+        ("accuracy", _accuracy(described)),
         *((("quantized", _quantization(described)),) if described.quantization else ()),
         ("made by", described.tool),
     ):
         print(f"  {label:10} {value}")
     for model in models:
         print(f"  {model.format:10} {megabytes(model.size)}  {model.path}")
+
+
+def _accuracy(described: ModelMetadata) -> str:
+    if described.source.top1 is None:
+        return "not published"
+    whose = "" if described.precision == "fp32" else " (of the float network)"
+    return f"{described.source.top1:.2f} % top-1{whose}"
 
 
 def _quantization(described: ModelMetadata) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from effnet_edge.cli.output import note, print_json
 from effnet_edge.engines import ENGINES, available_engines, named_engine
 from effnet_edge.errors import ImageError, ModelNotFoundError, UsageError
 from effnet_edge.image_folder import images_below
+from effnet_edge.metadata import SNR_FLOOR_DB
 from effnet_edge.store import ModelStore, StoredModel
 
 _DESCRIPTION = """\
@@ -132,12 +134,15 @@ def _best_model(engine: str | None) -> Path:
 
 
 def _merit(model: StoredModel) -> tuple[float, int, int, str]:
-    """Published accuracy first; where none is, the larger network; then the finer precision."""
+    """Published accuracy first, none for a model that doesn't follow its float network; where none
+    is, the larger network; then the finer precision."""
     if model.metadata is None:
-        return 0.0, 0, 0, model.name
+        return -1.0, 0, 0, model.name
     metadata = model.metadata
     finest = {"fp32": 2, "fp16": 1}.get(metadata.precision, 0)
-    return metadata.source.top1 or 0.0, metadata.macs, finest, model.name
+    faithful = metadata.fidelity.get("snr_db", math.inf) >= SNR_FLOOR_DB
+    accuracy = (metadata.source.top1 or 0.0) if faithful else -1.0
+    return accuracy, metadata.macs, finest, model.name
 
 
 def _with_progress(images: list[str], *, hidden: bool) -> Iterator[str]:
