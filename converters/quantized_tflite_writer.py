@@ -19,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from effnet_edge.converters.tflite_graph import (
     Graph,
+    centred_pixels,
     explicit_padding,
     model_file,
 )
@@ -48,7 +49,9 @@ def quantized_tflite_model(network: QuantizedNetwork, metadata: ModelMetadata) -
     """
     graph = _Graph(network.padding)
     image = graph.tensor("image", (1, *network.resolution, 3), "uint8")
-    x = _input(graph, network, image)
+    x = centred_pixels(graph, image, network.offset)
+    pixels = network.stem.conv.input
+    x = graph.integer("QUANTIZE", "input.quantized", [x], graph.shape(x), pixels, version=1)
     x = _activated(graph, "stem", network.stem, x)
     for index, block in enumerate(network.blocks):
         x = _mbconv(graph, f"blocks.{index}", block, x)
@@ -88,24 +91,6 @@ class _Graph(Graph):
         rescale = self.quantizations[a].scale * self.quantizations[b].scale / output.scale
         version = 3 if rescale >= 1 else 2
         return self.integer("MUL", name, [a, b], self.shape(a), output, version)
-
-
-def _input(graph: _Graph, network: QuantizedNetwork, image: int) -> int:
-    """Pixels to the stem's input.
-
-    A uint8 tensor with scale 1 and a zero point means ``pixel - zero point``, so one offset for all
-    channels that is a whole number needs no operator of its own.
-    """
-    offset, stem = network.offset, network.stem.conv.input
-    whole = bool(np.all(offset == np.rint(offset[0])) and 0 <= offset[0] <= 255)
-    zero_point = int(offset[0]) if whole else 0
-    graph.tensors[image].quantization = graph.quantization(1, zero_point)
-    shape = graph.shape(image)
-    x = graph.operator("DEQUANTIZE", "input.float", [image], shape)
-    if not whole:
-        constant = graph.constant("input.offset", offset.reshape(1, 1, 1, 3))
-        x = graph.operator("SUB", "input.centred", [x, constant], shape)
-    return graph.integer("QUANTIZE", "input.quantized", [x], shape, stem, version=1)
 
 
 def _mbconv(graph: _Graph, name: str, block: QuantizedMBConv, x: int) -> int:

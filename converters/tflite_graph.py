@@ -130,6 +130,22 @@ class Graph:
         return output
 
 
+def centred_pixels(graph: Graph, image: int, offset: NDArray[np.float32]) -> int:
+    """Append what makes float32 pixels less ``offset`` [3] of the uint8 tensor ``image``.
+
+    A uint8 tensor with scale 1 and a zero point means ``pixel - zero point``, so one offset for all
+    channels that is a whole number needs no operator but the DEQUANTIZE.
+    """
+    whole = bool(np.all(offset == np.rint(offset[0])) and 0 <= offset[0] <= 255)
+    graph.tensors[image].quantization = graph.quantization(1, int(offset[0]) if whole else 0)
+    shape = graph.shape(image)
+    x = graph.operator("DEQUANTIZE", "input.float", [image], shape)
+    if whole:
+        return x
+    constant = graph.constant("input.offset", offset.reshape(1, 1, 1, 3))
+    return graph.operator("SUB", "input.centred", [x, constant], shape)
+
+
 def explicit_padding(
     mode: PaddingMode, size: tuple[int, int], kernel: int, stride: int
 ) -> NDArray[np.int32] | None:

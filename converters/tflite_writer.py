@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from effnet_edge.converters.half_precision import to_half
 from effnet_edge.converters.input_folding import fold_input
-from effnet_edge.converters.tflite_graph import Graph, explicit_padding, model_file
+from effnet_edge.converters.tflite_graph import Graph, centred_pixels, explicit_padding, model_file
 from effnet_edge.metadata import ModelMetadata
 from effnet_edge.models.architecture import Activation
 from effnet_edge.models.geometry import PaddingMode
@@ -40,7 +40,9 @@ def tflite_model(network: Network, metadata: ModelMetadata) -> bytearray:
     """
     graph = _Graph(network.architecture.activation, network.padding, metadata.precision == "fp16")
     image = graph.tensor("image", (1, *network.resolution, 3), "uint8")
-    x = _input(graph, network, image)
+    offset, stem = fold_input(network)
+    x = centred_pixels(graph, image, offset)
+    x = _activated_conv(graph, "stem", stem, x)
     for index, block in enumerate(network.blocks):
         x = _mbconv(graph, f"blocks.{index}", block, x)
     logits = _head(graph, network.head, x)
@@ -69,24 +71,6 @@ class _Graph(Graph):
         stored = self.constant(f"{name}.half", to_half(name, array))
         version = HALF_DEQUANTIZE_VERSION
         return self.operator("DEQUANTIZE", name, [stored], array.shape, version=version)
-
-
-def _input(graph: _Graph, network: Network, image: int) -> int:
-    """Pixels to the stem's output.
-
-    A uint8 tensor with scale 1 and a zero point means ``pixel - zero point``, so one mean for all
-    channels that is a whole number needs no operator but the DEQUANTIZE.
-    """
-    offset, stem = fold_input(network)
-    whole = bool(np.all(offset == np.rint(offset[0])) and 0 <= offset[0] <= 255)
-    zero_point = int(offset[0]) if whole else 0
-    graph.tensors[image].quantization = graph.quantization(1, zero_point)
-    shape = graph.shape(image)
-    x = graph.operator("DEQUANTIZE", "input.float", [image], shape)
-    if not whole:
-        mean = graph.constant("input.mean", offset.reshape(1, 1, 1, 3))
-        x = graph.operator("SUB", "input.centred", [x, mean], shape)
-    return _activated_conv(graph, "stem", stem, x)
 
 
 def _mbconv(graph: _Graph, name: str, block: MBConv, x: int) -> int:

@@ -418,16 +418,18 @@ def test_a_weights_folder_that_cannot_be_made_is_a_store_error(server, tmp_path)
 
 
 CTRL_C = """
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 from effnet_edge.converters.download import fetch
 from effnet_edge.models.weights import known
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 file, digest, url, home = sys.argv[1:]
 weights = replace(known("torchvision", 0), file=file, digest=digest, url=url)
 try:
-    fetch(weights, Path(home), timeout=300)
+    fetch(weights, Path(home))
 except KeyboardInterrupt:
     sys.exit(130)
 """

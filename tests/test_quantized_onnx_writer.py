@@ -15,8 +15,6 @@ from effnet_edge.converters.quantized_onnx_writer import (
     quantized_onnx_model,
     quantized_part_model,
 )
-from effnet_edge.errors import ConversionError
-from effnet_edge.models.quantized import Quantization
 
 INTEGER_OPERATORS = {
     "QLinearConv",
@@ -227,24 +225,3 @@ def test_the_interface_is_the_float_models():
         ("probabilities", ["N", 3]),
     ]
     assert "effnet_edge" in model.get_modelmeta().custom_metadata_map
-
-
-def test_a_network_is_written_to_the_same_bytes_twice():
-    network = quantized_networks.random_quantized()
-    assert write(network) == write(network)
-
-
-def test_labels_that_do_not_fit_are_refused():
-    network = quantized_networks.random_quantized(classes=3)
-    metadata = replace(quantized_networks.describe(network), labels=("a", "b"))
-    with pytest.raises(ConversionError, match="2 labels for a network of 3 classes"):
-        quantized_onnx_model(network, metadata)
-
-
-def test_parts_that_disagree_on_what_passes_between_them_are_refused():
-    network = quantized_networks.random_quantized()
-    block = network.blocks[1]
-    strange = replace(block.project, input=Quantization(3.0, 7))
-    blocks = (network.blocks[0], replace(block, project=strange), *network.blocks[2:])
-    with pytest.raises(ValueError, match=r"project reads Quantization\(scale=3"):
-        write(replace(network, blocks=blocks))

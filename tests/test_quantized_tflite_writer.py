@@ -14,8 +14,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from effnet_edge.converters.quantized_onnx_writer import quantized_onnx_model
 from effnet_edge.converters.quantized_tflite_writer import quantized_tflite_model
-from effnet_edge.errors import ConversionError
-from effnet_edge.models.quantized import Quantization
 
 
 def write(network):
@@ -185,24 +183,3 @@ def test_probabilities_are_the_softmax_of_the_logits():
     out = load(network).get_signature_runner("serving_default")(image=images)
     exponentials = np.exp(out["logits"].astype(np.float64) - out["logits"].max())
     np.testing.assert_allclose(out["probabilities"], exponentials / exponentials.sum(), atol=1e-6)
-
-
-def test_a_network_is_written_to_the_same_bytes_twice():
-    network = quantized_networks.random_quantized()
-    assert write(network) == write(network)
-
-
-def test_labels_that_do_not_fit_are_refused():
-    network = quantized_networks.random_quantized(classes=3)
-    metadata = replace(quantized_networks.describe(network), labels=("a", "b"))
-    with pytest.raises(ConversionError, match="2 labels for a network of 3 classes"):
-        quantized_tflite_model(network, metadata)
-
-
-def test_parts_that_disagree_on_what_passes_between_them_are_refused():
-    network = quantized_networks.random_quantized()
-    block = network.blocks[1]
-    strange = replace(block.project, input=Quantization(3.0, 7))
-    blocks = (network.blocks[0], replace(block, project=strange), *network.blocks[2:])
-    with pytest.raises(ValueError, match=r"project reads Quantization\(scale=3"):
-        write(replace(network, blocks=blocks))
