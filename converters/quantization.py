@@ -135,7 +135,9 @@ def _stem(
 
     part, wire, found, snr = build(False)
     notes: tuple[str, ...] = ()
-    if _may_balance(network, prefer) and snr < BALANCE_STEM_BELOW_DB:
+    # A shortcut has no weights that could undo factors.
+    allowed = _may_balance(network, prefer) and not first.residual
+    if allowed and snr < BALANCE_STEM_BELOW_DB:
         balanced = build(True)
         if balanced[3] > snr:
             (part, wire, found, snr), notes = balanced, ("balanced",)
