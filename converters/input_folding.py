@@ -20,3 +20,12 @@ def fold_input(network: Network) -> tuple[FloatArray, Conv]:
     std = np.asarray(network.std, np.float64)
     weight = network.stem.weight.astype(np.float64) / (255 * std)[:, None, None]
     return (255 * mean).astype(np.float32), replace(network.stem, weight=weight.astype(np.float32))
+
+
+def whole_offset(offset: FloatArray) -> int | None:
+    """The one whole number, 0 to 255, that ``offset`` [3] is for all channels, or None.
+
+    It can be a zero point: then subtracting it costs nothing and is exact.
+    """
+    whole = np.all(offset == np.rint(offset[0])) and 0 <= offset[0] <= 255
+    return int(offset[0]) if whole else None

@@ -46,6 +46,10 @@ class Observed:
         """The same tensor with every channel times its positive factor."""
         return Observed(self.samples * factors[:, None], self.low * factors, self.high * factors)
 
+    def activated(self, activation: Activation) -> Observed:
+        """What the activation makes of the tensor; the ends of the ranges go the same way."""
+        return Observed(*(activate(x, activation) for x in (self.samples, self.low, self.high)))
+
     def few(self, count: int) -> FloatArray:
         """About ``count`` samples of each channel, evenly from all images, and its extremes:
         float32 [channels, at most count + 2]."""
@@ -75,7 +79,7 @@ def observe_stem(
 ) -> PartObservation:
     """Watch the stem on ``centred``, float32 [N, 3, H, W]: pixels less the offset."""
     watch = _Watch(len(centred))
-    result = _activated_name("stem", activation)
+    result = f"stem.{activation}"
     for x, (convolved, activated) in _runs(stem, centred, activation, padding, ["stem", result]):
         watch.sample("stem", convolved)
         watch.windows("stem", x, stem, padding)
@@ -116,11 +120,7 @@ def observe_block(
     observation = watch.result()
     if block.squeeze_excite is None:
         before = observation.tensors["depthwise"]
-        observation.tensors["project_input"] = Observed(
-            activate(before.samples, activation),
-            activate(before.low, activation),
-            activate(before.high, activation),
-        )
+        observation.tensors["project_input"] = before.activated(activation)
     return observation
 
 
@@ -152,10 +152,6 @@ def sigmoid(x: FloatArray) -> FloatArray:
     return result
 
 
-def _activated_name(name: str, activation: Activation) -> str:
-    return f"{name}.{activation}"
-
-
 class _Watch:
     """Gathers samples, ranges and moments batch by batch."""
 
@@ -166,7 +162,7 @@ class _Watch:
         self._samples: dict[str, list[FloatArray]] = {}
         self._low: dict[str, FloatArray] = {}
         self._high: dict[str, FloatArray] = {}
-        self._moments: dict[str, list[tuple[int, Matrix]]] = {}
+        self._moments: dict[str, tuple[int, Matrix]] = {}
         self._images = images
         self._kept = 0
         self._output: FloatArray = np.empty(0, np.float32)
@@ -216,9 +212,9 @@ class _Watch:
                 moment = _second_moment(patches)
             else:
                 moment = (patches.transpose(0, 2, 1) @ patches).astype(np.float64) / count
-            self._moments.setdefault(name, []).append((count, moment))
-            if len(self._moments[name]) > 1:
-                self._moments[name] = [_merged(self._moments[name])]
+            seen, mean = self._moments.get(name, (0, np.zeros_like(moment)))
+            total = seen + count
+            self._moments[name] = total, mean * (seen / total) + moment * (count / total)
 
     def keep(self, output: FloatArray) -> None:
         """Take a batch of the part's result."""
@@ -235,7 +231,7 @@ class _Watch:
                 name: Observed(np.concatenate(chunks, axis=1), self._low[name], self._high[name])
                 for name, chunks in self._samples.items()
             },
-            {name: moments[0][1] for name, moments in self._moments.items()},
+            {name: moment for name, (_, moment) in self._moments.items()},
             self._output,
         )
 
@@ -246,11 +242,6 @@ def _check_finite(name: str, *values: FloatArray) -> None:
             f"the float network's {name} gives values that aren't finite: "
             "check the checkpoint, it can't be quantized"
         )
-
-
-def _merged(parts: list[tuple[int, Matrix]]) -> tuple[int, Matrix]:
-    total = sum(count for count, _ in parts)
-    return total, sum((moment * (count / total) for count, moment in parts), np.zeros(()))
 
 
 def _second_moment(samples: FloatArray) -> Matrix:

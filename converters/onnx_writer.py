@@ -14,7 +14,7 @@ from effnet_edge.converters.input_folding import fold_input
 from effnet_edge.converters.onnx_interface import IR_VERSION, OPSET, model_without_nodes
 from effnet_edge.metadata import ModelMetadata
 from effnet_edge.models.architecture import Activation
-from effnet_edge.models.geometry import PaddingMode, output_size, padding_before_after
+from effnet_edge.models.geometry import PaddingMode, output_map, padding_before_after
 from effnet_edge.models.network import Conv, FloatArray, Head, MBConv, Network, SqueezeExcite
 
 
@@ -93,7 +93,7 @@ def _input(graph: _Graph, network: Network) -> tuple[str, tuple[int, int]]:
     mean = graph.constant("input.mean", offset.reshape(1, 3, 1, 1))
     x = graph.node("Sub", "input.centred", [x, mean])
     x = _conv(graph, "stem", stem, x, network.resolution)
-    return _activation(graph, "stem", x), _output(stem, network.resolution)
+    return _activation(graph, "stem", x), output_map(network.resolution, stem.stride)
 
 
 def _mbconv(
@@ -105,7 +105,7 @@ def _mbconv(
         x = _activation(graph, f"{name}.expand", x)
     x = _conv(graph, f"{name}.depthwise", block.depthwise, x, size)
     x = _activation(graph, f"{name}.depthwise", x)
-    size = _output(block.depthwise, size)
+    size = output_map(size, block.depthwise.stride)
     if block.squeeze_excite is not None:
         x = _squeeze_excite(graph, f"{name}.squeeze_excite", block.squeeze_excite, x)
     x = _conv(graph, f"{name}.project", block.project, x, size)
@@ -150,11 +150,6 @@ def _conv(graph: _Graph, name: str, conv: Conv, x: str, size: tuple[int, int]) -
         pads=[top, left, bottom, right],
         group=conv.groups,
     )
-
-
-def _output(conv: Conv, size: tuple[int, int]) -> tuple[int, int]:
-    height, width = size
-    return output_size(height, conv.stride), output_size(width, conv.stride)
 
 
 def _activation(graph: _Graph, name: str, x: str) -> str:

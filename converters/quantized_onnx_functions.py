@@ -40,6 +40,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from effnet_edge.converters.onnx_interface import OPSET
 from effnet_edge.models.geometry import PaddingMode, padding_before_after
 from effnet_edge.models.network import FloatArray
 from effnet_edge.models.quantized import (
@@ -57,7 +58,6 @@ from effnet_edge.models.quantized import (
 
 DOMAIN = "effnet_edge"
 DOMAIN_VERSION = 1
-OPSET = 17
 
 UNSIGNED = 128
 """What is added to an int8 activation to store it as uint8: x86 kernels want it so."""

@@ -25,12 +25,11 @@ from effnet_edge.converters.quantized_onnx_functions import (
     stem_call,
 )
 from effnet_edge.metadata import ModelMetadata
-from effnet_edge.models.geometry import PaddingMode, output_size
+from effnet_edge.models.geometry import PaddingMode, output_map
 from effnet_edge.models.network import FloatArray
 from effnet_edge.models.quantized import (
     ActivatedConv,
     Quantization,
-    QuantizedConv,
     QuantizedHead,
     QuantizedMBConv,
     QuantizedNetwork,
@@ -47,10 +46,10 @@ def quantized_onnx_model(network: QuantizedNetwork, metadata: ModelMetadata) -> 
     writer = _Writer(model)
     x = writer.pixels("image", network.offset, network.stem.conv.input)
     x = writer.call("stem", stem_call(network.stem, network.padding, network.resolution), x)
-    size = _output(network.stem.conv, network.resolution)
+    size = output_map(network.resolution, network.stem.conv.stride)
     for index, block in enumerate(network.blocks):
         x = writer.call(f"blocks.{index}", mbconv_call(block, network.padding, size), x)
-        size = _output(block.depthwise.conv, size)
+        size = output_map(size, block.depthwise.conv.stride)
     writer.call("head", head_call(network.head), x, "logits")
     writer.node("Softmax", "probabilities", ["logits"], axis=-1)
     return bytearray(model.SerializeToString())
@@ -137,8 +136,3 @@ class _Writer:
         scale = self.constant("input.scale", np.array(quantization.scale, np.float32))
         zero = self.constant("input.zero_point", np.array(zero_point, np.uint8))
         return self.node("QuantizeLinear", "input.quantized", [x, scale, zero])
-
-
-def _output(conv: QuantizedConv, size: tuple[int, int]) -> tuple[int, int]:
-    height, width = size
-    return output_size(height, conv.stride), output_size(width, conv.stride)

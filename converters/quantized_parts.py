@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effnet_edge.converters.balancing import balance
+from effnet_edge.converters.input_folding import whole_offset
 from effnet_edge.converters.observation import Matrix, Observed, PartObservation, activate, sigmoid
 from effnet_edge.converters.ranges import best_quantization, quantization
 from effnet_edge.converters.rounding import round_weights
@@ -149,7 +150,7 @@ def _activated(
     """Quantize a convolution and its activation; ``convolved`` is what was seen between them."""
     ones = np.ones(conv.out_channels, np.float32)
     if activation == "relu6":
-        clipped = _mapped(convolved, activation)
+        clipped = convolved.activated(activation)
         output = best_quantization(clipped, importance)
         return ActivatedConv(_conv(conv, moment, wire, output), None), Wire(output, ones)
     if balanced:
@@ -163,7 +164,7 @@ def _activated(
         quantized = _conv(scaled, moment, wire, chosen.convolved)
         return ActivatedConv(quantized, silu), Wire(silu.output, chosen.factors)
     before = best_quantization(convolved, importance, _silu)
-    after = best_quantization(_mapped(convolved, activation), importance)
+    after = best_quantization(convolved.activated(activation), importance)
     silu = QuantizedSilu(product_quantization(before.scale, SIGMOID.scale, after))
     return ActivatedConv(_conv(conv, moment, wire, before), silu), Wire(silu.output, ones)
 
@@ -186,7 +187,7 @@ def _squeeze_excite(
         "silu",
         balanced=False,
     )
-    inner = _mapped(tensors["reduce"], "silu")
+    inner = tensors["reduce"].activated("silu")
     argument = best_quantization(tensors["gate"], None, sigmoid)
     output = best_quantization(gated, _reading(project) / wide.factors.astype(np.float64) ** 2)
     return QuantizedSqueezeExcite(
@@ -220,8 +221,9 @@ def _conv(conv: Conv, moment: Matrix, wire: Wire, output: Quantization | None) -
 
 def _pixel_quantization(offset: FloatArray) -> Quantization:
     """Of pixels less ``offset``: exact where it is one whole number, else 255 steps over all."""
-    if np.all(offset == np.rint(offset[0])) and 0 <= offset[0] <= 255:
-        return Quantization(1.0, int(offset[0]) - 128)
+    whole = whole_offset(offset)
+    if whole is not None:
+        return Quantization(1.0, whole - 128)
     return quantization(float(-offset.max()), float(255 - offset.min()))
 
 
@@ -230,11 +232,6 @@ def _reading(conv: Conv) -> Importance:
     axes = (0, 2, 3) if conv.groups == 1 else (1, 2, 3)
     energy: Importance = np.sum(conv.weight.astype(np.float64) ** 2, axis=axes)
     return np.maximum(energy, 1e-12 * max(float(energy.max()), 1e-30))
-
-
-def _mapped(tensor: Observed, activation: Activation) -> Observed:
-    """What the activation makes of a tensor."""
-    return Observed(*(activate(x, activation) for x in (tensor.samples, tensor.low, tensor.high)))
 
 
 def _silu(x: FloatArray) -> FloatArray:

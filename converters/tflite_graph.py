@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from effnet_edge.converters.input_folding import whole_offset
 from effnet_edge.converters.tflite_metadata import attach_files, model_metadata
 from effnet_edge.metadata import ModelMetadata
 from effnet_edge.models.geometry import PaddingMode, padding_before_after
@@ -136,11 +137,11 @@ def centred_pixels(graph: Graph, image: int, offset: NDArray[np.float32]) -> int
     A uint8 tensor with scale 1 and a zero point means ``pixel - zero point``, so one offset for all
     channels that is a whole number needs no operator but the DEQUANTIZE.
     """
-    whole = bool(np.all(offset == np.rint(offset[0])) and 0 <= offset[0] <= 255)
-    graph.tensors[image].quantization = graph.quantization(1, int(offset[0]) if whole else 0)
+    whole = whole_offset(offset)
+    graph.tensors[image].quantization = graph.quantization(1, whole or 0)
     shape = graph.shape(image)
     x = graph.operator("DEQUANTIZE", "input.float", [image], shape)
-    if whole:
+    if whole is not None:
         return x
     constant = graph.constant("input.offset", offset.reshape(1, 1, 1, 3))
     return graph.operator("SUB", "input.centred", [x, constant], shape)

@@ -15,6 +15,12 @@ def output_size(size: int, stride: int) -> int:
     return math.ceil(size / stride)
 
 
+def output_map(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """`output_size` of a map's height and width."""
+    height, width = size
+    return output_size(height, stride), output_size(width, stride)
+
+
 def padding_before_after(mode: PaddingMode, size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros to put before and after an axis of length ``size`` for an odd ``kernel``.
 
