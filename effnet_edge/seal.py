@@ -17,7 +17,7 @@ MARKER = b"effnet-edge seal sha256:"
 PLACEHOLDER = MARKER + b"0" * 64
 """What a writer puts into a file, once, for `seal` to fill in."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 def seal(data: bytearray) -> str:
@@ -46,30 +46,34 @@ def verify(path: Path) -> str:
     """
     digest = hashlib.sha256()
     sealed: bytes | None = None
-    window = b""
+    # One buffer for all pieces: new ones cost more time than hashing them.
+    buffer = bytearray(len(PLACEHOLDER) + _CHUNK)
+    window = memoryview(buffer)
+    held = 0
     try:
         with open_regular(path) as file:
-            while chunk := file.read(_CHUNK):
-                window += chunk
-                at = window.find(MARKER)
-                # Digits that the next chunk brings: keep them together with their marker.
-                while at >= 0 and at + len(PLACEHOLDER) <= len(window):
+            while size := file.readinto(window[held:]):  # type: ignore[attr-defined]
+                start, end = 0, held + size
+                at = buffer.find(MARKER, start, end)
+                # Digits that the next piece brings: keep them together with their marker.
+                while at >= 0 and at + len(PLACEHOLDER) <= end:
                     if sealed is not None:
                         raise _changed(path, "it carries two seals")
-                    sealed = window[at + len(MARKER) : at + len(PLACEHOLDER)]
-                    digest.update(window[:at])
+                    sealed = bytes(window[at + len(MARKER) : at + len(PLACEHOLDER)])
+                    digest.update(window[start:at])
                     digest.update(PLACEHOLDER)
-                    window = window[at + len(PLACEHOLDER) :]
-                    at = window.find(MARKER)
-                # The end of the window may be the beginning of a marker, or of its digits.
-                done = max(0, len(window) - len(PLACEHOLDER) + 1)
-                digest.update(window[:done])
-                window = window[done:]
+                    start = at + len(PLACEHOLDER)
+                    at = buffer.find(MARKER, start, end)
+                # The end of a piece may be the beginning of a marker, or of its digits.
+                done = max(start, end - len(PLACEHOLDER) + 1)
+                digest.update(window[start:done])
+                held = end - done
+                buffer[:held] = buffer[done:end]
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no model file {path}") from None
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
-    digest.update(window)
+    digest.update(window[:held])
     if sealed is None:
         raise ModelError(
             f"{path} has no seal: it is cut short, or was not written by effnet-edge. "
