@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effnet_edge.converters.onnx_writer import float_part_model
-from effnet_edge.engines import usable_cores
+from effnet_edge.device import default_threads
 from effnet_edge.engines.base import import_engine
 from effnet_edge.engines.onnxruntime import ask_for_exact_products
 from effnet_edge.errors import ConversionError
@@ -268,10 +268,10 @@ def _runs(
 
 
 def part_session(model: bytes) -> Any:
-    """An ONNX Runtime session of a part's model, on all cores that this process may use."""
+    """An ONNX Runtime session of a part's model, on all fast cores that this process may use."""
     onnxruntime = import_engine("onnxruntime", "onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+    options.intra_op_num_threads = default_threads()
     options.log_severity_level = 3
     ask_for_exact_products(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -23,6 +23,10 @@ class ImageError(EffnetEdgeError, ValueError):
     """An image that can't be read or used."""
 
 
+class CameraError(EffnetEdgeError):
+    """A camera, or another source of frames, that can't be opened or fails."""
+
+
 class ModelError(EffnetEdgeError):
     """A model file that is damaged, foreign or doesn't match what it says of itself."""
 
@@ -49,3 +53,7 @@ class DownloadError(EffnetEdgeError):
 
 class ConversionError(EffnetEdgeError):
     """A network that was read but gives no sound model."""
+
+
+class BenchmarkError(EffnetEdgeError):
+    """Results of a benchmark that can't be read, or don't allow what was asked of them."""

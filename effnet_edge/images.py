@@ -241,7 +241,9 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.ndim == 2:
         return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
     if array.ndim == 3 and array.shape[2] == 3:
-        return Image.fromarray(np.ascontiguousarray(array))
+        # Not `fromarray`: that copies a camera's frame twice.
+        size = (array.shape[1], array.shape[0])
+        return Image.frombuffer("RGB", size, np.ascontiguousarray(array), "raw", "RGB", 0, 1)
     if array.ndim == 3 and array.shape[2] == 4:
         return _over_white(Image.fromarray(np.ascontiguousarray(array)))
     hint = ""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from device_trees import TREES, Recorded, build
 
 from effnet_edge.store import ModelStore
 
 LITE0 = "efficientnet-lite0-fp32"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home_of_no_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever a test loads may leave its optimised form in the default home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFNET_EDGE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +56,17 @@ def photos() -> list[tuple[Path, int]]:
     files = sorted((Path(spec.origin).parent / "data").glob("imagenet_*.jpg"))
     assert len(files) == 20
     return [(file, int(file.stem.rsplit("_", 1)[1])) for file in files]
+
+
+@pytest.fixture
+def device_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Build a recorded device by name, with some files changed; None takes a file away."""
+
+    def build_named(name: str, **changes: str | None) -> Path:
+        recorded = TREES[name]()
+        files = {**recorded.files, **changes}
+        kept = {path: text for path, text in files.items() if text is not None}
+        root = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+        return build(Recorded(kept, recorded.unreadable), root, monkeypatch)
+
+    return build_named

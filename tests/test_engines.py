@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import networks
@@ -16,8 +17,9 @@ from onnx import TensorProto, helper
 from small_models import CLASSES, RESOLUTION, write_small_models
 
 from effnet_edge import engines
+from effnet_edge.device import default_threads
 from effnet_edge.engines import ENGINES, available_engines, choose_engine, open_session
-from effnet_edge.engines.base import import_engine, usable_cores
+from effnet_edge.engines.base import import_engine
 from effnet_edge.engines.onnxruntime import ask_for_exact_products
 from effnet_edge.errors import EngineError, ModelError, UsageError
 
@@ -102,6 +104,19 @@ def test_a_batch_of_another_kind_is_refused(session, bad):
         session.run(batch)
 
 
+def test_threads_do_not_spin_between_runs(models):
+    """They would heat the device, and take the cores from whatever else runs there."""
+    with open_session(models["onnx"], ENGINES["onnxruntime"], threads=2) as session:
+        images = networks.photos(1, RESOLUTION)
+        spent = []
+        for _ in range(3):
+            session.run(images)
+            started = time.process_time()
+            time.sleep(0.1)
+            spent.append(time.process_time() - started)
+    assert min(spent) < 0.02
+
+
 def test_a_closed_session_says_so_and_may_be_closed_again(session):
     session.close()
     session.close()
@@ -127,9 +142,9 @@ def test_closing_while_others_run_ends_in_results_or_errors(models):
             assert all("closed" in future.result(timeout=30) for future in running)
 
 
-def test_threads_default_to_the_cores_of_this_process(models):
+def test_threads_default_to_the_fast_cores_of_this_process(models):
     with open_session(models["onnx"], ENGINES["onnxruntime"]) as session:
-        assert session.threads == usable_cores() >= 1
+        assert session.threads == default_threads() >= 1
 
 
 def test_no_threads_is_refused(models):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
+from collections.abc import Callable, Sequence
 
 
 def phi_list(text: str) -> tuple[int, ...]:
@@ -52,3 +54,36 @@ def channel_values(texts: list[str]) -> tuple[float, float, float]:
     if not all(0 <= value <= 1 for value in values):
         raise ValueError(f"{' '.join(texts)} isn't on it; if it is 0..255, divide by 255")
     return values[0], values[1], values[2]
+
+
+def positive_int_list(text: str) -> tuple[int, ...]:
+    """Parse ``1,2,4`` into distinct whole numbers of at least 1, in the order given."""
+    return tuple(dict.fromkeys(positive_int(part.strip()) for part in text.split(",")))
+
+
+def name_list(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of some of ``names``, apart by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+        for name in chosen:
+            if name not in names:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(names)}")
+        return chosen
+
+    return parse
+
+
+def at_least(least: float) -> Callable[[str], float]:
+    """A parser of finite numbers from ``least`` up."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} isn't a number of at least {least:g}")
+        return value
+
+    return parse

@@ -82,7 +82,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--against-engine", choices=tuple(ENGINES), help="OTHER's (default: the format's own)"
     )
-    parser.add_argument("--threads", type=positive_int, help="default: all cores of this process")
+    parser.add_argument("--threads", type=positive_int, help="default: the fast cores it may use")
     parser.add_argument("--json", action="store_true", help="print JSON, with all differences")
     parser.set_defaults(run=run)
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from effnet_edge.engines.base import Session, positive_int, usable_cores
+from effnet_edge.engines.base import Session, positive_int
 from effnet_edge.errors import EngineError, UsageError
 from effnet_edge.model_file import ModelFormat
 
@@ -21,7 +21,6 @@ __all__ = [
     "named_engine",
     "open_session",
     "positive_int",
-    "usable_cores",
 ]
 
 
@@ -93,14 +92,23 @@ def named_engine(name: str) -> Engine:
     return engine
 
 
-def open_session(path: Path, engine: Engine, threads: int | None = None) -> Session:
-    """Load the model at ``path``; ``threads`` defaults to the cores this process may use.
+def open_session(
+    path: Path, engine: Engine, threads: int | None = None, digest: str | None = None
+) -> Session:
+    """Load the model at ``path``; ``threads`` defaults to the fast cores this process may use.
+
+    With the ``digest`` of the file's content, an engine may keep what it makes of the model, and
+    load faster next time.
 
     Raises UsageError for a thread count that isn't 1 to `MAX_THREADS`, EngineError if the engine
     isn't installed or can't load the file, and ModelError if the file's tensors aren't those of
     our models.
     """
-    threads = positive_int("threads", usable_cores() if threads is None else threads)
+    if threads is None:
+        from effnet_edge.device import default_threads
+
+        threads = default_threads()
+    threads = positive_int("threads", threads)
     if threads > MAX_THREADS:
         raise UsageError(f"threads must be at most {MAX_THREADS}")
-    return cast(Session, importlib.import_module(engine.module).load(path, threads))
+    return cast(Session, importlib.import_module(engine.module).load(path, threads, digest))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import operator
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -71,13 +70,6 @@ class Session(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def usable_cores() -> int:
-    """How many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def import_engine(module: str, package: str) -> ModuleType:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,21 @@ from effnet_edge.engines.base import (
     import_engine,
     wrong_tensors,
 )
+from effnet_edge.engines.optimised import WEIGHTS, optimised_model
 from effnet_edge.errors import EngineError
 
 _ERRORS_ONLY = 3
+_EXTERNAL = "session.optimized_model_external_initializers"
 _CPU_INFO = Path("/proc/cpuinfo")
+_FIRST_PROCESSOR_BYTES = 1 << 13
 
 
-def load(path: Path, threads: int) -> Session:
-    """Load a model from its file. Raises EngineError or ModelError."""
-    return _OnnxRuntimeSession(path, threads)
+def load(path: Path, threads: int, digest: str | None) -> Session:
+    """Load a model from its file. Raises EngineError or ModelError.
+
+    With the ``digest`` of its content, its optimised form is kept (see `optimised`).
+    """
+    return _OnnxRuntimeSession(path, threads, digest)
 
 
 def ask_for_exact_products(options: Any) -> None:
@@ -40,29 +48,85 @@ def ask_for_exact_products(options: Any) -> None:
 
 def _has_vnni() -> bool:
     """Whether the processor is known to have VNNI; where there is no /proc it isn't."""
-    try:
-        lines = _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    flags = _processor().get("flags", "").split()
     return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
+def _processor() -> dict[str, str]:
+    """What /proc says of the first processor; nothing where there is no /proc."""
+    try:
+        with _CPU_INFO.open("rb", buffering=0) as file:
+            # The kernel writes as it is read, slowly for a hundred processors.
+            text = file.read(_FIRST_PROCESSOR_BYTES).decode("ascii", "replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _maker(ort: Any) -> str:
+    """All that the optimised form of a model depends on, besides the model."""
+    processor = _processor()
+    names = ("model name", "CPU implementer", "CPU part", "flags", "Features", "isa")
+    build = getattr(ort, "get_build_info", str)()
+    return "\n".join(
+        (
+            f"onnxruntime {ort.__version__} {build}",
+            f"{platform.system()} {platform.machine()}",
+            os.environ.get("PROCESSOR_IDENTIFIER", ""),  # on Windows, which has no /proc
+            *(processor.get(name, "") for name in names),
+        )
+    )
+
+
+def _options(ort: Any, threads: int) -> Any:
+    """Session options; docs/small-machines.md has what each is worth."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERRORS_ONLY
+    options.enable_mem_pattern = False
+    # Threads wait for work in a busy loop: within a run that is fast, between runs it is heat.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    ask_for_exact_products(options)
+    return options
+
+
+def _open(ort: Any, path: Path, threads: int, digest: str | None) -> Any:
+    """An ``InferenceSession``, of the model's optimised form if there is one."""
+
+    def session(path: Path, options: Any) -> Any:
+        # From the path: a model given as bytes stays in memory twice.
+        return ort.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+
+    kept = None if digest is None else optimised_model(path, digest, _maker(ort))
+    if kept is not None:
+        if (graph := kept.find()) is not None:
+            options = _options(ort, threads)
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            try:
+                return session(graph, options)
+            except Exception:
+                kept.discard()
+        with suppress(Exception), kept.making() as graph:
+            if graph is not None:
+                options = _options(ort, threads)
+                options.optimized_model_filepath = str(graph)
+                options.add_session_config_entry(f"{_EXTERNAL}_file_name", WEIGHTS)
+                options.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", "1024")
+                return session(path, options)
+    return session(path, _options(ort, threads))
+
+
 class _OnnxRuntimeSession(Session):
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, digest: str | None) -> None:
         ort: Any = import_engine("onnxruntime", "onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = _ERRORS_ONLY
-        ask_for_exact_products(options)
         self._version = ort.__version__
         try:
-            # From the path: a model given as bytes stays in memory twice.
-            session = ort.InferenceSession(
-                str(path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
+            session = _open(ort, path, threads, digest)
         except Exception as error:
             raise EngineError(f"onnxruntime {self._version} can't load {path}: {error}") from error
         inputs = {node.name: node for node in session.get_inputs()}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
+from effnet_edge.device import installed_version
 from effnet_edge.engines.base import Session, import_engine
 from effnet_edge.engines.tflite import InterpreterSession
 
 _PACKAGE = "tflite-runtime"
 
 
-def load(path: Path, threads: int) -> Session:
-    """Load a model from its file. Raises EngineError or ModelError."""
+def load(path: Path, threads: int, digest: str | None) -> Session:
+    """Load a model from its file; nothing is kept of it. Raises EngineError or ModelError."""
     module = import_engine("tflite_runtime.interpreter", _PACKAGE)
-    return InterpreterSession(module.Interpreter, path, threads, f"{_PACKAGE} {version(_PACKAGE)}")
+    engine = f"{_PACKAGE} {installed_version(_PACKAGE) or ''}".rstrip()
+    return InterpreterSession(module.Interpreter, path, threads, engine)

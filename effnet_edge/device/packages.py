@@ -1,0 +1,114 @@
+"""Versions of installed packages, and which engines among them work."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+_IMPORT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class InstalledEngine:
+    """An inference engine: its ``version``, and the ``error`` for which it can't be used."""
+
+    name: str
+    package: str
+    version: str | None
+    error: str | None
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed distribution, or None.
+
+    The names of the ``*.dist-info`` folders tell it (Python Packaging User Guide, "Recording
+    installed projects"): importing importlib.metadata takes longer than loading a small model.
+    """
+    wanted = _normalised(package)
+    others = False
+    for folder in sys.path:
+        try:
+            with os.scandir(folder or ".") as found:
+                entries = [entry.name for entry in found]
+        except OSError:
+            others = others or Path(folder).is_file()
+            continue
+        for entry in entries:
+            stem, dot, kind = entry.rpartition(".")
+            name, dash, version = stem.partition("-")
+            if dot and kind in ("dist-info", "egg-info") and _normalised(name) == wanted:
+                if dash:
+                    return version.partition("-")[0]  # numpy-1.24.2-py3.11.egg-info
+                others = True
+    return _recorded_version(package) if others else None
+
+
+def engines() -> tuple[InstalledEngine, ...]:
+    """Return every engine that this package can use, without importing any."""
+    from effnet_edge.engines import ENGINES
+
+    found = []
+    for engine in ENGINES.values():
+        version = installed_version(engine.package)
+        error = None if version else f"not installed: pip install {engine.package}"
+        found.append(InstalledEngine(engine.name, engine.package, version, error))
+    return tuple(found)
+
+
+def tried_engines() -> tuple[InstalledEngine, ...]:
+    """`engines`, each imported in a process of its own: some seconds on a small board.
+
+    A library that was built for another processor doesn't raise, it kills its process.
+    """
+    from effnet_edge.engines import ENGINES
+
+    return tuple(
+        replace(engine, error=engine.error or _import_error(ENGINES[engine.name].library))
+        for engine in engines()
+    )
+
+
+def _import_error(module: str) -> str | None:
+    """Say why a module can't be imported."""
+    import signal
+    import subprocess
+
+    try:
+        done = subprocess.run(  # noqa: S603  this Python, and a name of our own
+            [sys.executable, "-c", f"import {module}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_IMPORT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"doesn't load: {error}"
+    if done.returncode == 0:
+        return None
+    if done.returncode < 0:
+        try:
+            name = signal.Signals(-done.returncode).name
+        except ValueError:
+            name = f"signal {-done.returncode}"
+        why = ": built for another processor" if name == "SIGILL" else ""
+        return f"is killed by {name} while it loads{why}"
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"doesn't load: {lines[-1] if lines else 'no reason given'}"
+
+
+def _normalised(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def _recorded_version(package: str) -> str | None:
+    """Ask the standard library: packages in zip files, and those that name no version there."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,101 @@
+"""``effnet-edge device`` as a person or a script would run it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from device_trees import TREES, build
+
+from effnet_edge import device
+from effnet_edge.cli import main
+from effnet_edge.cli.device import describe
+
+
+def test_the_page_names_what_decides_speed(capsys):
+    assert main(["device"]) == 0
+    out = capsys.readouterr().out
+    for label in ("system", "cores", "isa", "memory", "clock now", "heat", "engines", "threads"):
+        assert f"\n  {label} " in out
+    assert "onnxruntime 1." in out
+
+
+def test_json_holds_the_whole_device(capsys):
+    assert main(["device", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["default_threads"] == device.default_threads()
+    assert data["core_classes"][0]["cores"] >= 1
+    assert {engine["name"] for engine in data["engines"]} >= {"onnxruntime", "litert"}
+    assert isinstance(data["advice"], list)
+
+
+def page(name, tmp_path, monkeypatch) -> str:
+    return describe(device.inspect(build(TREES[name](), tmp_path, monkeypatch)))
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        (
+            "pi-zero-2-w",
+            [
+                "Raspberry Pi Zero 2 W Rev 1.0 (BCM2837)",
+                "64-bit kernel, 32-bit Python",
+                "4 x Cortex-A53, 1000 MHz",
+                "447 MB, 268 MB free",
+                "1000 MHz, governor ondemand",
+                "48.3 C",
+                "under-voltage, throttled",
+                "! The supply voltage is too low",
+            ],
+        ),
+        (
+            "rock-5b",
+            [
+                "4 x Cortex-A76, 2400 MHz, CPUs 4-7, speed 100%",
+                "4 x Cortex-A55, 1800 MHz, CPUs 0-3, speed 40% (not used by default)",
+                "1800 2208 2400 MHz",
+            ],
+        ),
+        ("pi-5", ["L2 4 x 512 KiB, L3 2 MiB", "asimd asimdhp asimddp"]),
+        (
+            "server-container",
+            ["64 x AMD EPYC 9554", "128 hyper-threads", "limited to 2.15 GB by the control group"],
+        ),
+        ("virtual-machine", ["a virtual machine", "heat        unknown"]),
+        ("phone", ["Unnamed device", "frequency lowered by heat"]),
+    ],
+)
+def test_the_page_of_a_device(tmp_path, monkeypatch, name, texts):
+    text = page(name, tmp_path, monkeypatch)
+    for expected in texts:
+        assert expected in text
+
+
+def test_control_characters_in_a_boards_name_do_not_reach_the_terminal(tmp_path):
+    model = tmp_path / "proc/device-tree/model"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"\x1b]0;owned\x07Board\r\nTwo\x00")
+    assert describe(device.inspect(tmp_path)).splitlines()[0] == "]0;owned Board Two"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_watching_prints_lines_until_ctrl_c(options):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "effnet_edge", "device", "--watch", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    if options:
+        assert "temperature_c" in json.loads(line)
+    else:
+        assert "MHz" in line or "unknown" in line
