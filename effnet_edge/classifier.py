@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +43,14 @@ from effnet_edge.metadata import ModelMetadata
 from effnet_edge.model_file import ModelFormat, check_self_contained, model_format, read_metadata
 from effnet_edge.preprocessing import preprocess
 
+if TYPE_CHECKING:
+    from effnet_edge.frames import FrameSource
+    from effnet_edge.selection.selection import Selection
+    from effnet_edge.store import ModelStore
+    from effnet_edge.streaming import FrameStream
+
 _LOADS = 4
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class EdgeClassifier:
         self._engine = engine
         self._session: Session | None = session
         self._process = os.getpid()
+        self._selection: Selection | None = None
+        self._answer: dict[str, Any] | None = None
 
     @classmethod
     def load(
@@ -102,13 +113,82 @@ class EdgeClassifier:
         raise ModelError(f"{path} was replaced while it was being loaded: load it again")
 
     @classmethod
+    def auto(
+        cls,
+        budget_ms: float | None = None,
+        memory_mb: float | None = None,
+        *,
+        percentile: float = 95,
+        store: ModelStore | str | os.PathLike[str] | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+        models: str | None = None,
+        strict: bool = True,
+        refresh: bool = False,
+        seconds_limit: float = 120,
+        progress: Callable[[str, float], object] | None = None,
+    ) -> EdgeClassifier:
+        """Load the most accurate model of the store that this device can afford.
+
+        ``budget_ms`` is for one `predict` of a 640 x 480 array at ``percentile``, warmed up;
+        ``memory_mb`` (10^6 bytes) for how far memory grows by loading and predicting, and what the
+        device has free limits it in any case. Both are measured, for a few models that a cost
+        model points at, in a process of their own, and remembered: only the first call takes its
+        time, which is bounded by about ``seconds_limit``. ``refresh`` measures anew.
+
+        ``store`` is a `ModelStore` or the path of its home; ``models`` restricts the choice to a
+        name or a pattern (``flowers-*``), ``engine`` and ``threads`` to one way of running them.
+        ``progress`` is told what is being measured and how much of that is done, 0 to 1.
+        `selection` tells what was tried and why this one was chosen.
+
+        Raises NothingFitsError, with a table of what was tried, if no model fits; with
+        ``strict=False`` the nearest is loaded, with a warning. Raises ModelNotFoundError for a
+        store without models, UsageError for limits that can't be meant and for models that have
+        different labels, and EngineError where no engine is installed.
+        """
+        from effnet_edge.selection.asking import Question
+
+        question = Question(
+            budget_ms,
+            memory_mb,
+            percentile=percentile,
+            store=store,
+            engine=engine,
+            threads=threads,
+            models=models,
+        )
+        answer = None if refresh else question.recall()
+        if answer is not None:
+            # A file that was spoilt since: the choice is made again, and avoids it.
+            with suppress(ModelError):
+                classifier = cls.load(Path(answer["path"]), answer["engine"], answer["threads"])
+                classifier._answer = answer
+                return classifier
+        from effnet_edge.selection.choose import choose
+
+        selection = choose(
+            question,
+            strict=strict,
+            refresh=refresh or answer is not None,
+            seconds_limit=seconds_limit,
+            progress=progress,
+        )
+        if selection.nearest:
+            warnings.warn(selection.notes[-1], stacklevel=2)
+        chosen = selection.chosen
+        assert chosen is not None  # noqa: S101 - choose raises if nothing fits
+        classifier = cls.load(chosen.path, chosen.engine, chosen.threads)
+        classifier._selection = selection
+        return classifier
+
+    @classmethod
     def _load(cls, path: Path, engine: str | None, threads: int | None) -> EdgeClassifier:
         chosen = choose_engine(model_format(path), engine)
-        seal.verify(path)
+        digest = seal.verify(path)
         if chosen.format == "onnx":
             check_self_contained(path)
         metadata = read_metadata(path)
-        session = open_session(path, chosen, threads)
+        session = open_session(path, chosen, threads, digest)
         found = (session.input_shape, session.classes)
         described = (metadata.recipe.resolution, metadata.classes)
         if found != described:
@@ -144,6 +224,15 @@ class EdgeClassifier:
         """The model's file."""
         return self._path
 
+    @property
+    def selection(self) -> Selection | None:
+        """How `auto` chose this model; None for one that was loaded by name."""
+        if self._selection is None and self._answer is not None:
+            from effnet_edge.selection.selection import Selection
+
+            self._selection = Selection.from_json(self._answer["selection"])
+        return self._selection
+
     def predict(self, image: ImageSource, top_k: int = 5) -> list[Prediction]:
         """Return the ``top_k`` most probable classes of one image, the most probable first.
 
@@ -173,6 +262,49 @@ class EdgeClassifier:
         while batch := list(islice(inputs, batch_size)):
             results += [self._top(logits, top_k) for logits in self._run(np.stack(batch))]
         return results
+
+    def stream(
+        self,
+        source: FrameSource,
+        top_k: int = 5,
+        *,
+        latest: bool | None = None,
+        on_damaged: Callable[[ImageError], object] | None = None,
+    ) -> FrameStream:
+        """Label frames as they come: ``for frame in classifier.stream(0): ...``, each a
+        `effnet_edge.streaming.LabelledFrame`.
+
+        ``source`` is a camera, by its number or path (Linux: ``0`` is ``/dev/video0``); a folder
+        of images, in the order of their paths; a file, named pipe or open binary file of Motion
+        JPEG; or any iterable of images. With ``latest`` a frame that isn't taken up before the
+        next one is there is dropped, so that predictions are always of the newest frame and never
+        fall behind. By default that is so for live sources, where frames come whether or not
+        anybody looks: cameras, pipes, and iterables without a length, such as generators. A
+        folder, a file or a list is labelled completely. Give ``latest=False`` with a generator of
+        which every frame counts. With ``latest`` another thread reads the source.
+
+        Of cameras and Motion JPEG, frames that can't be decoded are dropped too; of other sources
+        they raise ImageError. ``on_damaged`` is told of either instead, and labelling goes on.
+        Leaving the loop ends the stream and frees the camera; a stream that is kept in a variable
+        ends with ``close()`` or as a context manager.
+
+        Raises UsageError for what can give no frames, CameraError for a source that can't be
+        opened, and what `predict` raises; then, as frames are read, also what the iterable raises.
+        """
+        top_k = positive_int("top_k", top_k)
+        self._open_session()
+        # Few programs need these.
+        from effnet_edge.frames import open_source
+        from effnet_edge.streaming import FrameStream
+
+        opened = open_source(source, self._metadata.recipe.resize)
+        return FrameStream(
+            opened,
+            lambda image: self._top(self.logits(image), top_k),
+            latest=opened.live if latest is None else latest,
+            on_damaged=on_damaged,
+            check=self._open_session,
+        )
 
     def logits(self, image: ImageSource) -> NDArray[np.float32]:
         """Return the logits of one image, float32 ``[classes]``. Raises as `predict` does."""
@@ -244,16 +376,23 @@ class EdgeClassifier:
                 raise ImageError(f"image {index}: {error}") from error
 
     def _top(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
-        probabilities = _softmax(logits)
-        order = np.argsort(-logits, kind="stable")[:top_k]
-        return [Prediction(int(i), self.labels[i], float(probabilities[i])) for i in order]
+        order = _largest(logits, top_k)
+        powers = np.exp(logits.astype(np.float64) - float(logits.max()))
+        total = powers.sum()
+        return [Prediction(int(i), self.labels[i], float(powers[i] / total)) for i in order]
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64)
-    powers: NDArray[np.float64] = np.exp(shifted - shifted.max())
-    probabilities: NDArray[np.float64] = powers / powers.sum()
-    return probabilities
+def _largest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """The indices of the ``count`` largest of finite values, largest first, equal ones by index."""
+    if count > _FEW:
+        return np.argsort(-logits, kind="stable")[:count]
+    # Several times faster than sorting a thousand classes to see five of them.
+    remaining = logits.copy()
+    indices = np.empty(min(count, len(logits)), np.intp)
+    for place in range(len(indices)):
+        indices[place] = best = remaining.argmax()
+        remaining[best] = -np.inf
+    return indices
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

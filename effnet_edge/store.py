@@ -6,7 +6,6 @@ disagree with the files; they can be copied in and out by hand.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -140,6 +139,8 @@ class ModelStore:
             )
         names = list(dict.fromkeys(path.stem for path in present))
         message = f"there is no model {name!r} in the model store {self.folder}"
+        import difflib
+
         close = difflib.get_close_matches(name.lower(), names, n=3)
         if close:
             message += f"; did you mean {' or '.join(close)}?"
@@ -147,7 +148,7 @@ class ModelStore:
             message += f", which has {', '.join(names)}"
         else:
             message += ", which is empty"
-        command = _command_that_makes(name)
+        command = command_that_makes(name)
         return ModelNotFoundError(f"{message}\nto make it: {command}" if command else message)
 
 
@@ -235,7 +236,7 @@ def _is_file(path: Path) -> bool:
         raise storage_error("can't read", path, error) from error
 
 
-def _command_that_makes(name: str) -> str | None:
+def command_that_makes(name: str) -> str | None:
     """The command line for a released model's name, or None for a name of the user's own."""
     match = _RELEASED_NAME.fullmatch(name)
     if match is None:

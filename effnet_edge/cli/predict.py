@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from effnet_edge.classifier import EdgeClassifier, Prediction
-from effnet_edge.cli.arguments import positive_int
+from effnet_edge.cli.arguments import at_least, positive_int
 from effnet_edge.cli.output import note, print_json
+from effnet_edge.cli.select import SelectionProgress, add_limits
 from effnet_edge.engines import ENGINES, available_engines, named_engine
 from effnet_edge.errors import ImageError, ModelNotFoundError, UsageError
 from effnet_edge.image_folder import images_below
@@ -20,12 +21,15 @@ from effnet_edge.metadata import SNR_FLOOR_DB
 from effnet_edge.store import ModelStore, StoredModel
 
 _DESCRIPTION = """\
-Label photos with a model of the store.
+Label photos, or what a camera sees, with a model of the store.
 
   effnet-edge predict cat.jpg                          the best model of the store
   effnet-edge predict *.jpg holiday/ --top-k 1         many files, and folders with all below
   effnet-edge predict cat.jpg --model efficientnet-lite0-fp32 --json
   curl -s URL | effnet-edge predict -                  from a pipe
+  effnet-edge predict --stream /dev/video0             a camera, until Ctrl-C is pressed
+  effnet-edge predict --stream 0 --budget-ms 30        with the best model that takes 30 ms
+  rpicam-vid -t 0 -n --codec mjpeg -o - | effnet-edge predict --stream -
 """
 
 STANDARD_INPUT = "-"
@@ -40,7 +44,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image files, folders, or - for standard input"
+        "images", nargs="*", metavar="IMAGE", help="image files, folders, or - for standard input"
     )
     parser.add_argument(
         "--model",
@@ -49,23 +53,40 @@ def add_parser(commands: Any) -> None:
         "(default: the one of the store with the best published accuracy, or else the largest)",
     )
     parser.add_argument(
-        "--top-k", type=positive_int, default=5, help="labels per image (default: 5)"
+        "--top-k", type=positive_int, help="labels per image (default: 5, of a stream 1)"
     )
     parser.add_argument("--engine", choices=tuple(ENGINES), help="default: the format's own")
-    parser.add_argument("--threads", type=positive_int, help="default: all cores of this process")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--threads", type=positive_int, help="default: the fast cores it may use")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, of a stream a line for each frame"
+    )
+    stream = parser.add_argument_group("frames as they come")
+    stream.add_argument(
+        "--stream",
+        metavar="SOURCE",
+        help="a camera (/dev/video0 or 0), a folder, or Motion JPEG from a file or - for standard "
+        "input; of live frames the newest is labelled and stale ones are dropped",
+    )
+    stream.add_argument("--frames", type=positive_int, help="end after so many labelled frames")
+    stream.add_argument("--seconds", type=at_least(0.001), help="end after so many seconds")
+    add_limits(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Label every image; one that can't be read doesn't stop the others."""
+    if args.stream is not None:
+        return _run_stream(args)
+    if not args.images:
+        raise UsageError("give images to label, or --stream with a camera")
+    if args.frames is not None or args.seconds is not None:
+        raise UsageError("--frames and --seconds are for --stream")
     images = list(_expand(args.images))
-    model = _best_model(args.engine) if args.model is None else args.model
     results: list[dict[str, Any]] = []
-    with EdgeClassifier.load(model, engine=args.engine, threads=args.threads) as classifier:
+    with _load(args) as classifier:
         try:
             for image in _with_progress(images, hidden=not args.json and sys.stdout.isatty()):
-                results.append(_label(classifier, image, args.top_k, quiet=args.json))
+                results.append(_label(classifier, image, args.top_k or 5, quiet=args.json))
         finally:  # Ctrl-C doesn't lose the answers of an hour
             if args.json:
                 print_json(
@@ -78,6 +99,35 @@ def run(args: argparse.Namespace) -> int:
                     }
                 )
     return ImageError.exit_code if any("error" in result for result in results) else 0
+
+
+def _run_stream(args: argparse.Namespace) -> int:
+    from effnet_edge.cli.predict_stream import label_stream
+
+    if args.images:
+        raise UsageError("give either images or --stream")
+    if not args.stream:
+        raise UsageError("--stream is empty; is a variable unset?")
+    with _load(args) as classifier:
+        return label_stream(classifier, args)
+
+
+def _load(args: argparse.Namespace) -> EdgeClassifier:
+    if args.budget_ms is None and args.memory_mb is None:
+        model = _best_model(args.engine) if args.model is None else args.model
+        return EdgeClassifier.load(model, engine=args.engine, threads=args.threads)
+    with SelectionProgress() as progress:
+        classifier = EdgeClassifier.auto(
+            args.budget_ms,
+            args.memory_mb,
+            percentile=args.percentile,
+            engine=args.engine,
+            threads=args.threads,
+            models=args.model,
+            progress=progress.tell,
+        )
+    note(f"using {classifier.metadata.name} on {classifier.engine}, {classifier.threads} threads")
+    return classifier
 
 
 def _label(classifier: EdgeClassifier, image: str, top_k: int, *, quiet: bool) -> dict[str, Any]:

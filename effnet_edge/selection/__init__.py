@@ -1,0 +1,1 @@
+"""Choosing the most accurate model that a device can afford."""

@@ -1,0 +1,125 @@
+"""The question that a caller asks, and its answer if it is remembered.
+
+This is all that a program needs which starts with a choice made earlier, so nothing that takes time
+to import is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from effnet_edge import device
+from effnet_edge.engines import ENGINES, MAX_THREADS, positive_int
+from effnet_edge.errors import StoreError, UsageError
+from effnet_edge.selection.cache import MeasurementCache
+from effnet_edge.selection.limits import limits
+from effnet_edge.store import ModelStore, default_home
+
+
+class Question:
+    """What is asked, checked: see `EdgeClassifier.auto` for the arguments.
+
+    Raises UsageError for what can't be meant.
+    """
+
+    def __init__(
+        self,
+        budget_ms: float | None = None,
+        memory_mb: float | None = None,
+        *,
+        percentile: float = 95,
+        store: ModelStore | str | os.PathLike[str] | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+        models: str | None = None,
+    ) -> None:
+        if threads is not None:
+            threads = positive_int("threads", threads)
+            if threads > MAX_THREADS:
+                raise UsageError(f"threads must be at most {MAX_THREADS}")
+        self.limits = limits(budget_ms, memory_mb, percentile, device.available_memory())
+        self.store = _store(store)
+        self.engine = engine
+        self.threads = threads
+        self.models = models
+        self.cache = MeasurementCache(_homes(self.store))
+
+    def key(self) -> dict[str, Any]:
+        """All that the answer depends on, as it is now; quickly told.
+
+        Free memory isn't in it, for it is never twice the same: see `recall`.
+        """
+        try:
+            files = sorted(
+                (entry.name, status.st_size, status.st_mtime_ns)
+                for entry in os.scandir(self.store.folder)
+                if entry.name.endswith((".onnx", ".tflite")) and (status := entry.stat())
+            )
+        except OSError:
+            files = []
+        return {
+            "kind": "selection",
+            **circumstances(),
+            "budget_ms": self.limits.budget_ms,
+            "percentile": self.limits.percentile,
+            "memory_bytes": self.limits.asked_bytes,
+            "engine": self.engine,
+            "threads": self.threads,
+            "models": self.models,
+            "store": str(self.store.folder),
+            "files": files,
+        }
+
+    def recall(self) -> dict[str, Any] | None:
+        """The remembered answer (see `remember`), unless what is free now may lead to another."""
+        answer = self.cache.get(self.key())
+        try:
+            peak, then = answer["peak_bytes"], answer["memory_bytes"]
+            now = self.limits.memory_bytes
+            same = then == now or (
+                then is not None
+                and now is not None
+                and peak <= now
+                and not (answer["too_large"] and now > then)
+            )
+        except (LookupError, TypeError):
+            return None
+        return answer if same else None
+
+    def remember(self, key: dict[str, Any], answer: dict[str, Any]) -> None:
+        """Keep an ``answer``: ``path``, ``engine`` and ``threads`` of the model to load and its
+        ``peak_bytes``, the ``memory_bytes`` that it might take, whether something was ``too_large``
+        for that, and the whole ``selection``."""
+        self.cache.put(key, answer)
+
+
+def circumstances() -> dict[str, Any]:
+    """What every measurement depends on besides the model and the way of running it."""
+    import numpy as np
+    from PIL import __version__ as pillow_version
+
+    packages = ("effnet-edge", *(engine.package for engine in ENGINES.values()))
+    return {
+        "device": device.fingerprint(),
+        "packages": {
+            "numpy": np.__version__,
+            "pillow": pillow_version,
+            **{package: device.installed_version(package) for package in packages},
+        },
+    }
+
+
+def _store(store: ModelStore | str | os.PathLike[str] | None) -> ModelStore:
+    if store is None or isinstance(store, ModelStore):
+        return store or ModelStore()
+    return ModelStore(Path(store))
+
+
+def _homes(store: ModelStore) -> list[Path]:
+    """Where measurements may be kept: beside the models, or where one's own models would be."""
+    try:
+        return [store.home, default_home()]
+    except StoreError:
+        return [store.home]

@@ -1,0 +1,146 @@
+"""Measuring candidates, or remembering what measuring them brought."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from effnet_edge import seal
+from effnet_edge.errors import ModelError
+from effnet_edge.measurement import MeasurementError, Plan, Task, measure, percentile
+from effnet_edge.selection.cache import MeasurementCache
+from effnet_edge.selection.candidates import Candidate
+from effnet_edge.selection.limits import Limits
+from effnet_edge.selection.search import Outcome
+from effnet_edge.selection.selection import Costs
+
+GIVE_UP = 1.3
+"""A model whose every run is this many times over the budget isn't measured to the end."""
+LEAST_SECONDS = 20.0
+"""What one measurement may take even when time is nearly up."""
+
+
+class Trials:
+    """Trials of candidates under ``limits``, until the moment ``ends`` on `time.monotonic`'s clock.
+
+    An entry of ``cache`` is the list of what each process found. ``circumstances`` is all that it
+    depends on besides the model and the way of running it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        cache: MeasurementCache,
+        circumstances: dict[str, Any],
+        progress: Callable[[str, float], object],
+        ends: float,
+        *,
+        refresh: bool,
+    ) -> None:
+        self._limits = limits
+        self._cache = cache
+        self._circumstances = circumstances
+        self._progress = progress
+        self._ends = ends
+        self._refresh = refresh
+        self.count = 0
+        """How many candidates were measured, rather than remembered."""
+
+    def time_is_up(self) -> bool:
+        """Whether nothing more should be begun."""
+        return time.monotonic() > self._ends
+
+    def measure(self, candidate: Candidate, so_far: Outcome | None) -> Outcome:
+        """What is known of a candidate, after one process more than ``so_far``."""
+        try:
+            digest = seal.verify(candidate.path)
+        except ModelError as error:
+            return Outcome(None, "error", str(error))
+        key = {
+            "kind": "measurement",
+            **self._circumstances,
+            "model": digest,
+            "engine": candidate.engine,
+            "threads": candidate.threads,
+        }
+        entries = [] if self._refresh and so_far is None else self._entries(key)
+        wanted = 1
+        if so_far is not None and so_far.costs is not None:
+            wanted += so_far.costs.processes
+        elif not entries:
+            self.count += 1
+        while len(entries) < wanted:
+            try:
+                entries.append(self._run(candidate))
+            except MeasurementError as error:
+                return Outcome(None, error.reason, str(error))
+            self._cache.put(key, entries)
+        return self._outcome(entries)
+
+    def _run(self, candidate: Candidate) -> dict[str, Any]:
+        threads = "1 thread" if candidate.threads == 1 else f"{candidate.threads} threads"
+        step = f"measuring {candidate.metadata.name} on {candidate.engine}, {threads}"
+        ceiling = self._limits.memory_bytes
+        self._progress(step, 0)
+        try:
+            found = measure(
+                Task(candidate.path, candidate.engine, candidate.threads),
+                Plan(
+                    give_up_ms=self._give_up_ms(),
+                    timeout=max(LEAST_SECONDS, self._ends - time.monotonic()),
+                ),
+                ceiling_bytes=ceiling,
+                on_progress=lambda part: self._progress(step, part),
+            )
+        except MeasurementError as error:
+            if error.reason != "memory":
+                raise
+            return {"failure": str(error), "ceiling": ceiling}
+        return {
+            "latencies_ms": [round(value, 3) for value in found.latencies_ms],
+            "load_ms": round(found.load_ms, 1),
+            "peak_bytes": found.peak_bytes,
+            "stopped_early": found.stopped_early,
+        }
+
+    def _entries(self, key: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is remembered of a candidate and tells something under these limits."""
+        try:
+            return [entry for entry in self._cache.get(key) or [] if self._tells(entry)]
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return []
+
+    def _tells(self, entry: dict[str, Any]) -> bool:
+        if "failure" in entry:
+            ceiling, then = self._limits.memory_bytes, entry["ceiling"]
+            return ceiling is not None and then is not None and ceiling <= then
+        give_up_ms = self._give_up_ms()
+        too_slow = give_up_ms is not None and min(entry["latencies_ms"]) > give_up_ms
+        return too_slow or not entry["stopped_early"]
+
+    def _outcome(self, entries: list[dict[str, Any]]) -> Outcome:
+        """The worst of what several processes found."""
+        for entry in entries:
+            if "failure" in entry:
+                return Outcome(None, "memory", entry["failure"])
+
+        def worst(percent: float) -> float:
+            return max(percentile(entry["latencies_ms"], percent) for entry in entries)
+
+        return Outcome(
+            Costs(
+                asked_ms=worst(self._limits.percentile),
+                p50_ms=worst(50),
+                p95_ms=worst(95),
+                p99_ms=worst(99),
+                load_ms=max(entry["load_ms"] for entry in entries),
+                peak_bytes=max(entry["peak_bytes"] for entry in entries),
+                runs=sum(len(entry["latencies_ms"]) for entry in entries),
+                processes=len(entries),
+            )
+        )
+
+    def _give_up_ms(self) -> float | None:
+        budget_ms = self._limits.budget_ms
+        return None if budget_ms is None else GIVE_UP * budget_ms
