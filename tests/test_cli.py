@@ -19,6 +19,7 @@ COMMANDS = [
     ["convert"],
     ["predict"],
     ["evaluate"],
+    ["bench"],
     ["scale"],
     ["demo"],
     ["models"],
@@ -149,7 +150,7 @@ def test_predict_chooses_among_what_the_engine_can_run(
     assert main(["predict", str(photos[0][0]), "--engine", "onnxruntime"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [["predict"], ["predict", "x.jpg", "--top-k", "0"], ["fly"]])
+@pytest.mark.parametrize("arguments", [["models"], ["predict", "x.jpg", "--top-k", "0"], ["fly"]])
 def test_what_argparse_refuses_exits_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from effnet_edge import __version__
-from effnet_edge.cli import convert, demo, device, evaluate, models, predict, scale, select
+from effnet_edge.cli import bench, convert, demo, device, evaluate, models, predict, scale, select
 from effnet_edge.cli.output import note
 from effnet_edge.errors import EffnetEdgeError
 
@@ -82,6 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"effnet-edge {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (convert, select, predict, evaluate, models, device, scale, demo):
+    for command in (convert, select, predict, evaluate, models, bench, device, scale, demo):
         command.add_parser(commands)
     return parser

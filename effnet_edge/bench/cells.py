@@ -1,0 +1,214 @@
+"""Which cells to run: models of the store or files, on which engines, with how many threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from effnet_edge.engines import ENGINES, Engine, available_engines
+from effnet_edge.errors import EffnetEdgeError, ModelNotFoundError
+from effnet_edge.files import user_path
+from effnet_edge.metadata import ModelMetadata
+from effnet_edge.model_file import ModelFormat, model_format, read_metadata
+from effnet_edge.store import FORMATS, ModelStore, command_that_makes
+
+_PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for; an empty tuple asks for everything there is.
+
+    ``phis`` are of B0..B7, or of Lite0..4 with ``lite``. ``models`` are names of the store,
+    patterns of them, and paths. Without ``engines`` every installed one that runs a model's file
+    is taken.
+    """
+
+    threads: tuple[int, ...]
+    phis: tuple[int, ...] = ()
+    lite: bool = False
+    precisions: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell to run, or ``error``: why it can't be, with ``path`` and ``metadata`` None then
+    unless they are known."""
+
+    name: str
+    engine: str
+    threads: int | None
+    path: Path | None = None
+    metadata: ModelMetadata | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _File:
+    """A model file, or why there is none."""
+
+    name: str
+    format: ModelFormat | None = None
+    path: Path | None = None
+    metadata: ModelMetadata | None = None
+    error: str | None = None
+
+
+def plan_cells(wanted: Wanted, store: ModelStore) -> tuple[PlannedCell, ...]:
+    """Return the cells, those of one model together, small networks first.
+
+    What can't be run is a cell with its reason. Raises StoreError if the store can't be read.
+    """
+    files = [file for file in _files(wanted, store) if _is_wanted(file, wanted)]
+    files += _missing_members(wanted, files)
+    names = dict.fromkeys(file.name for file in sorted(files, key=_order))
+    cells: list[PlannedCell] = []
+    for name in names:
+        cells += _cells_of([file for file in files if file.name == name], wanted)
+    return tuple(cells)
+
+
+def _files(wanted: Wanted, store: ModelStore) -> Iterator[_File]:
+    stored = [_File(m.name, m.format, m.path, m.metadata, m.error) for m in store.list()]
+    if not wanted.models:
+        yield from stored
+        return
+    seen: dict[tuple[str, ModelFormat | None], Path | None] = {}
+    for text in dict.fromkeys(wanted.models):
+        for file in _named(text, stored, store):
+            key = file.name, file.format
+            if key not in seen:
+                seen[key] = file.path
+                yield file
+            elif file.path is not None and file.path != seen[key]:
+                # Another file of the same name: both are compared under different ones.
+                yield _File(
+                    f"{file.name} ({file.path})", file.format, file.path, file.metadata, file.error
+                )
+
+
+def _named(text: str, stored: Sequence[_File], store: ModelStore) -> list[_File]:
+    exact = [file for file in stored if file.name == text]
+    if exact:
+        return exact
+    is_path = os.path.dirname(text) or text.endswith(tuple(f".{each}" for each in FORMATS))  # noqa: PTH120
+    if is_path or text.startswith("~"):
+        return [_file_at(user_path(text))]
+    if any(letter in text for letter in "*?["):
+        matching = [file for file in stored if fnmatchcase(file.name, text)]
+        return matching or [_File(text, error="no model of the store is called like that")]
+    try:
+        return [_file_at(store.find(text))]
+    except ModelNotFoundError:
+        return [_absent(text)]
+    except EffnetEdgeError as error:
+        return [_File(text, error=str(error))]
+
+
+def _file_at(path: Path) -> _File:
+    try:
+        metadata = read_metadata(path)
+        return _File(metadata.name, model_format(path), path, metadata)
+    except EffnetEdgeError as error:
+        return _File(str(path), error=str(error))
+
+
+def _is_wanted(file: _File, wanted: Wanted) -> bool:
+    metadata = file.metadata
+    if metadata is None:  # of a broken file there is the name alone
+        restricted = wanted.phis or wanted.lite or wanted.precisions
+        return bool(wanted.models) or not restricted or file.name in _member_names(wanted)
+    if (wanted.phis or wanted.lite) and metadata.family != ("lite" if wanted.lite else "standard"):
+        return False
+    if wanted.phis and metadata.phi not in wanted.phis:
+        return False
+    return not wanted.precisions or metadata.precision in wanted.precisions
+
+
+def _member_names(wanted: Wanted) -> list[str]:
+    """What the store calls the members of the family that were asked for."""
+    return [
+        f"{_member(wanted, phi)}-{precision}"
+        for phi in wanted.phis
+        for precision in wanted.precisions or _PRECISIONS
+    ]
+
+
+def _member(wanted: Wanted, phi: int) -> str:
+    return f"efficientnet-{'lite' if wanted.lite else 'b'}{phi}"
+
+
+def _missing_members(wanted: Wanted, files: Sequence[_File]) -> list[_File]:
+    """A file that isn't there for each phi that was asked for and isn't found."""
+    if wanted.models:
+        return []
+    there = {(file.metadata.phi, file.metadata.precision) for file in files if file.metadata}
+    broken = {file.name for file in files if file.metadata is None}
+    missing = []
+    for phi in wanted.phis:
+        name = _member(wanted, phi)
+        lacking = [each for each in wanted.precisions or _PRECISIONS if (phi, each) not in there]
+        names = [f"{name}-{each}" for each in lacking]
+        if wanted.precisions:
+            missing += [_absent(each) for each in names if each not in broken]
+        elif len(lacking) == len(_PRECISIONS) and broken.isdisjoint(names):
+            missing.append(_absent(name))
+    return missing
+
+
+def _absent(name: str) -> _File:
+    command = command_that_makes(name)
+    return _File(name, error=f"not in the store{f'; to make it: {command}' if command else ''}")
+
+
+def _cells_of(files: Sequence[_File], wanted: Wanted) -> Iterator[PlannedCell]:
+    """The cells of the files of one name."""
+    by_format = {file.format: file for file in files}
+    if None in by_format:
+        yield PlannedCell(files[0].name, "", None, error=by_format[None].error)
+        return
+    installed = available_engines()
+    engines = [ENGINES[name] for name in wanted.engines] or [
+        engine for engine in installed if engine.format in by_format
+    ]
+    if not engines:
+        packages = [e.package for e in ENGINES.values() if e.format in by_format]
+        yield PlannedCell(
+            files[0].name, "", None, error=f"no engine for it: pip install {' or '.join(packages)}"
+        )
+    for engine in engines:
+        file = by_format.get(engine.format)
+        error = _obstacle(engine, file, installed=engine in installed)
+        for threads in wanted.threads:
+            yield PlannedCell(
+                files[0].name,
+                engine.name,
+                threads,
+                None if file is None else file.path,
+                None if file is None else file.metadata,
+                error,
+            )
+
+
+def _obstacle(engine: Engine, file: _File | None, *, installed: bool) -> str | None:
+    if file is None:
+        return f"there is no .{engine.format} file of it, which {engine.name} runs"
+    if file.error is not None:
+        return file.error
+    if not installed:
+        return f"{engine.package} is not installed: pip install {engine.package}"
+    return None
+
+
+def _order(file: _File) -> tuple[str, int, int, str]:
+    metadata = file.metadata
+    if metadata is None:
+        return "~", 0, 0, file.name  # after the families
+    precision = metadata.precision
+    rank = _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
+    return metadata.family, metadata.phi, rank, file.name
