@@ -15,11 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
 import random
 import statistics
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -117,14 +115,12 @@ def best_rank(seen: list[Seen], budget_ms: float, memory_mb: float | None) -> in
 
 
 def ask(store: ModelStore, budget_ms: float, memory_mb: float | None) -> Selection:
-    """A choice without any memory of earlier ones; of a store that only this call sees."""
-    with tempfile.TemporaryDirectory() as home:
-        Path(home, "models").symlink_to(store.folder.absolute(), target_is_directory=True)
-        os.environ["EFFNET_EDGE_HOME"] = home
-        try:
-            return choose(Question(budget_ms, memory_mb, percentile=PERCENT))
-        except NothingFitsError as error:
-            return error.selection
+    """A choice that uses nothing remembered."""
+    question = Question(budget_ms, memory_mb, percentile=PERCENT, store=store)
+    try:
+        return choose(question, refresh=True)
+    except NothingFitsError as error:
+        return error.selection
 
 
 def trial(store: ModelStore, seen: list[Seen], budget_ms: float, memory_mb: float | None) -> Trial:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
+import PIL.ImageFile  # noqa: F401 - otherwise Pillow imports it in the first prediction
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 

@@ -23,9 +23,10 @@ FORMATS: tuple[ModelFormat, ...] = get_args(ModelFormat)
 
 MAX_NAME_LENGTH = 100
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
-_RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-_RELEASED_NAME = re.compile(r"efficientnet-(b(?=[0-7])|lite(?=[0-4]))(\d)(?:-(fp32|fp16|int8))?")
+# Patterns as text: compiling them would take a millisecond of every start.
+_NAME = r"[a-z0-9][a-z0-9._+-]*"
+_RESERVED_ON_WINDOWS = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
+_RELEASED_NAME = r"efficientnet-(b(?=[0-7])|lite(?=[0-4]))(\d)(?:-(fp32|fp16|int8))?"
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,10 @@ def _check_name(name: str) -> None:
     if any(name.endswith(f".{model_format}") for model_format in FORMATS):
         raise UsageError(f"{name!r} is a file name: give the model's name without the ending")
     if (
-        not _NAME.fullmatch(name)
+        not re.fullmatch(_NAME, name)
         or name.endswith(".")
         or len(name) > MAX_NAME_LENGTH
-        or _RESERVED_ON_WINDOWS.fullmatch(name)
+        or re.fullmatch(_RESERVED_ON_WINDOWS, name)
     ):
         raise UsageError(
             f"{name[: MAX_NAME_LENGTH + 1]!r} can't be a model's name: take up to "
@@ -238,7 +239,7 @@ def _is_file(path: Path) -> bool:
 
 def command_that_makes(name: str) -> str | None:
     """The command line for a released model's name, or None for a name of the user's own."""
-    match = _RELEASED_NAME.fullmatch(name)
+    match = re.fullmatch(_RELEASED_NAME, name)
     if match is None:
         return None
     kind, phi, precision = match.groups()

@@ -305,7 +305,7 @@ def test_refresh_measures_anew(home, measured):
     "change",
     [
         lambda patch, home: patch.setattr(device, "fingerprint", lambda: "three cores"),
-        lambda patch, home: patch.setattr(device, "installed_version", lambda package: "99"),
+        lambda patch, home: patch.setattr(device, "installed_versions", lambda packages: {}),
         lambda patch, home: (home / "models" / "large.onnx").unlink(),
     ],
     ids=["device", "version", "store"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from effnet_edge.device.identity import fingerprint
     from effnet_edge.device.inspection import Device, inspect
     from effnet_edge.device.memory import available_memory
-    from effnet_edge.device.packages import installed_version
+    from effnet_edge.device.packages import installed_version, installed_versions
     from effnet_edge.device.threads import default_threads
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "fingerprint",
     "inspect",
     "installed_version",
+    "installed_versions",
     "state",
     "throttled_between",
 ]
@@ -40,6 +41,7 @@ _MODULES = {
     "fingerprint": "identity",
     "inspect": "inspection",
     "installed_version": "packages",
+    "installed_versions": "packages",
     "state": "condition",
     "throttled_between": "condition",
 }

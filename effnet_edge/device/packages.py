@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 _IMPORT_TIMEOUT_S = 60.0
+_RECORDS = (".dist-info", ".egg-info")
 
 
 @dataclass(frozen=True)
@@ -21,29 +23,39 @@ class InstalledEngine:
     error: str | None
 
 
-def installed_version(package: str) -> str | None:
-    """Return the version of an installed distribution, or None.
+def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Return the version of each installed distribution, None for those that aren't.
 
     The names of the ``*.dist-info`` folders tell it (Python Packaging User Guide, "Recording
     installed projects"): importing importlib.metadata takes longer than loading a small model.
     """
-    wanted = _normalised(package)
-    others = False
+    wanted = {_normalised(package): package for package in packages}
+    found: dict[str, str | None] = {}
+    untold = False
     for folder in sys.path:
         try:
-            with os.scandir(folder or ".") as found:
-                entries = [entry.name for entry in found]
+            with os.scandir(folder or ".") as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(_RECORDS)]
         except OSError:
-            others = others or Path(folder).is_file()
+            untold = untold or Path(folder).is_file()
             continue
-        for entry in entries:
-            stem, dot, kind = entry.rpartition(".")
-            name, dash, version = stem.partition("-")
-            if dot and kind in ("dist-info", "egg-info") and _normalised(name) == wanted:
+        for entry in names:
+            name, dash, version = entry.rpartition(".")[0].partition("-")
+            package = wanted.get(_normalised(name))
+            if package is not None and package not in found:
                 if dash:
-                    return version.partition("-")[0]  # numpy-1.24.2-py3.11.egg-info
-                others = True
-    return _recorded_version(package) if others else None
+                    found[package] = version.partition("-")[0]  # numpy-1.24.2-py3.11.egg-info
+                else:
+                    untold = True
+    return {
+        package: found.get(package) or (_recorded_version(package) if untold else None)
+        for package in wanted.values()
+    }
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of one distribution; see `installed_versions`."""
+    return installed_versions((package,))[package]
 
 
 def engines() -> tuple[InstalledEngine, ...]:
@@ -51,8 +63,9 @@ def engines() -> tuple[InstalledEngine, ...]:
     from effnet_edge.engines import ENGINES
 
     found = []
+    versions = installed_versions(engine.package for engine in ENGINES.values())
     for engine in ENGINES.values():
-        version = installed_version(engine.package)
+        version = versions[engine.package]
         error = None if version else f"not installed: pip install {engine.package}"
         found.append(InstalledEngine(engine.name, engine.package, version, error))
     return tuple(found)

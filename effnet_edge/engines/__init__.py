@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +21,7 @@ __all__ = [
     "Session",
     "available_engines",
     "choose_engine",
+    "import_ahead",
     "named_engine",
     "open_session",
     "positive_int",
@@ -90,6 +94,22 @@ def named_engine(name: str) -> Engine:
     if engine is None:
         raise UsageError(f"there is no engine {name!r}: choose one of {', '.join(ENGINES)}")
     return engine
+
+
+def import_ahead(engine: Engine) -> None:
+    """Begin to import the engine's library, in a thread, while the caller does something else.
+
+    What goes wrong shows when a session is opened.
+    """
+
+    if engine.library in sys.modules:
+        return
+
+    def work() -> None:
+        with suppress(EngineError):
+            importlib.import_module(engine.module).library()
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def open_session(

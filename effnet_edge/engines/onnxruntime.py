@@ -6,6 +6,7 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ _ERRORS_ONLY = 3
 _EXTERNAL = "session.optimized_model_external_initializers"
 _CPU_INFO = Path("/proc/cpuinfo")
 _FIRST_PROCESSOR_BYTES = 1 << 13
+
+
+def library() -> ModuleType:
+    """Import the engine. Raises EngineError."""
+    return import_engine("onnxruntime", "onnxruntime")
 
 
 def load(path: Path, threads: int, digest: str | None) -> Session:
@@ -123,7 +129,7 @@ def _open(ort: Any, path: Path, threads: int, digest: str | None) -> Any:
 
 class _OnnxRuntimeSession(Session):
     def __init__(self, path: Path, threads: int, digest: str | None) -> None:
-        ort: Any = import_engine("onnxruntime", "onnxruntime")
+        ort: Any = library()
         self._version = ort.__version__
         try:
             session = _open(ort, path, threads, digest)

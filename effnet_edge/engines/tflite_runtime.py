@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from effnet_edge.device import installed_version
 from effnet_edge.engines.base import Session, import_engine
@@ -11,8 +12,12 @@ from effnet_edge.engines.tflite import InterpreterSession
 _PACKAGE = "tflite-runtime"
 
 
+def library() -> ModuleType:
+    """Import the engine. Raises EngineError."""
+    return import_engine("tflite_runtime.interpreter", _PACKAGE)
+
+
 def load(path: Path, threads: int, digest: str | None) -> Session:
     """Load a model from its file; nothing is kept of it. Raises EngineError or ModelError."""
-    module = import_engine("tflite_runtime.interpreter", _PACKAGE)
     engine = f"{_PACKAGE} {installed_version(_PACKAGE) or ''}".rstrip()
-    return InterpreterSession(module.Interpreter, path, threads, engine)
+    return InterpreterSession(library().Interpreter, path, threads, engine)

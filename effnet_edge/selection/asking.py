@@ -106,7 +106,7 @@ def circumstances() -> dict[str, Any]:
         "packages": {
             "numpy": np.__version__,
             "pillow": pillow_version,
-            **{package: device.installed_version(package) for package in packages},
+            **device.installed_versions(packages),
         },
     }
 
