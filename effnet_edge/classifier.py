@@ -24,7 +24,7 @@ from effnet_edge.engines import (
     Session,
     available_engines,
     choose_engine,
-    import_ahead,
+    importing,
     named_engine,
     open_session,
     positive_int,
@@ -185,8 +185,8 @@ class EdgeClassifier:
     @classmethod
     def _load(cls, path: Path, engine: str | None, threads: int | None) -> EdgeClassifier:
         chosen = choose_engine(model_format(path), engine)
-        import_ahead(chosen)  # hashing leaves the interpreter to other threads
-        digest = seal.verify(path)
+        with importing(chosen):  # hashing leaves the interpreter to other threads
+            digest = seal.verify(path)
         if chosen.format == "onnx":
             check_self_contained(path)
         metadata = read_metadata(path)

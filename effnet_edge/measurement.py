@@ -11,32 +11,37 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from effnet_edge.errors import EffnetEdgeError, EngineError
+from effnet_edge.errors import EffnetEdgeError, EngineError, StoreError
 
 FRAME = (480, 640, 3)
 """Shape of the image that is labelled: what cheap cameras give, uint8 RGB."""
 
 Reason = Literal["memory", "crash", "timeout", "error"]
 
-# Not multiprocessing: its children run the caller's main module again, or fork its threads.
+# Not multiprocessing: its children run the caller's main module again, or fork its threads. The
+# current folder, which -c puts first, may hold anybody's modules.
 _CHILD = (
-    "import json, sys; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']; "
+    "import sys; sys.path[:] = [entry for entry in sys.path if entry]; "
+    "import json; job = json.loads(sys.stdin.readline()); sys.path[:] = job['path']; "
     "from effnet_edge.measurement_worker import work; work(job)"
 )
 _SECONDS_BETWEEN_LOOKS = 0.01
 _SECONDS_TO_START = 60.0
+_SECONDS_TO_DIE = 10.0
+_SECONDS_OF_USE = 86400.0
 _STDERR_KEPT = 4000
 _OUT_OF_MEMORY = ("bad_alloc", "memoryerror", "failed to allocate", "out of memory")
 
@@ -46,11 +51,13 @@ class MeasurementError(EffnetEdgeError):
 
     ``reason`` is ``memory`` (it exceeded its ceiling, or the system killed it), ``crash`` (its
     engine died), ``timeout``, or ``error`` (it was refused with an ordinary error).
+    ``over_ceiling`` says that it was the ceiling: the model needs more, whatever else runs.
     """
 
-    def __init__(self, message: str, reason: Reason) -> None:
+    def __init__(self, message: str, reason: Reason, *, over_ceiling: bool = False) -> None:
         super().__init__(message)
         self.reason: Reason = reason
+        self.over_ceiling = over_ceiling
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,9 @@ class Plan:
     Warming up ends when two stretches of runs differ by less than 3 %, between ``warm_up`` and
     ``warm_up_limit``. Then runs are measured until there are ``runs`` of them and ``seconds``
     have passed, or ``seconds_limit`` has with at least ``least_runs``. A model whose every run
-    takes more than ``give_up_ms`` milliseconds is stopped as soon as that is plain. ``timeout`` is
-    for everything, loading included.
+    takes more than ``give_up_ms`` milliseconds, or that has taken more than ``give_up_bytes``, is
+    stopped as soon as that is plain. ``timeout`` is for everything, loading included: runs end
+    before it, and even one is an answer.
     """
 
     warm_up: float = 0.5
@@ -80,6 +88,7 @@ class Plan:
     seconds: float = 1.0
     seconds_limit: float = 4.0
     give_up_ms: float | None = None
+    give_up_bytes: int | None = None
     timeout: float = 300.0
 
     @classmethod
@@ -103,9 +112,10 @@ class Measurement:
     ``preprocessing_ms`` is up to the call of the engine, ``inference_ms`` that call; making
     labels of the logits is the rest of ``latencies_ms``. ``started_s`` is when each run started,
     in seconds from the first one; ``began`` that moment on `time.monotonic`'s clock.
-    ``load_ms`` includes importing the engine. ``peak_bytes`` is the resident set's largest growth,
-    by loading and running, including the engine's own code. ``stopped_early`` says that the model
-    was given up as too slow, so that the latencies are few.
+    ``load_ms`` is for importing the engine and loading a model that was loaded before: some engines
+    keep what they made of it. ``peak_bytes`` is the resident set's largest growth, by loading,
+    for the first time too, and running, including the engine's own code; 0 where the system doesn't
+    tell. ``stopped_early`` says that the model was given up, so that the latencies are few.
     """
 
     latencies_ms: tuple[float, ...]
@@ -152,44 +162,76 @@ def measure(
         "plan": asdict(plan),
         "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" is the cwd
     }
-    with tempfile.TemporaryFile() as stderr:
-        child = _Child(job, stderr)
+    with ExitStack() as stack:
         try:
-            return _follow(child, plan, ceiling_bytes, on_progress or (lambda part: None))
-        finally:
-            child.end()
+            child = _Child(job, stack.enter_context(_private_home()))
+        except OSError as error:
+            raise MeasurementError(f"no process to measure in: {error}", "error") from error
+        stack.callback(child.end)
+        return _follow(child, plan, ceiling_bytes, on_progress or (lambda part: None))
+
+
+@contextmanager
+def _private_home() -> Iterator[str]:
+    """A home for what the child keeps of the model, which must not replace what others keep.
+
+    Where there is no place for it, nothing is kept.
+    """
+    from effnet_edge.store import default_home
+
+    try:
+        folder = default_home()
+        # Of measuring processes that were killed together with us.
+        for left in folder.glob(".measuring-*"):
+            if time.time() - left.stat().st_mtime > _SECONDS_OF_USE:
+                shutil.rmtree(left, ignore_errors=True)
+    except (OSError, StoreError):
+        yield os.devnull
+        return
+    home = folder / f".measuring-{secrets.token_hex(4)}"
+    try:
+        yield str(home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class _Child:
-    """The measuring process and a thread that reads what it says."""
+    """The measuring process and threads that read what it says."""
 
-    def __init__(self, job: dict[str, Any], stderr: IO[bytes]) -> None:
-        if not sys.executable:
-            raise EngineError("can't measure: this Python doesn't know its own executable")
-        self._stderr = stderr
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own code, no shell
-                [sys.executable, "-c", _CHILD],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C is for us; we end the child
-            )
-        except OSError as error:
-            raise EngineError(f"can't start a process to measure in: {error}") from error
+    def __init__(self, job: dict[str, Any], home: str) -> None:
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise EngineError("can't measure: this program has no Python interpreter to run")
+        self._process = subprocess.Popen(  # noqa: S603 - our own code, no shell
+            [sys.executable, "-c", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "EFFNET_EDGE_HOME": home},
+            start_new_session=True,  # Ctrl-C is for us; we end the child
+        )
         self._messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._last_words = b""
+        self._readers = [
+            threading.Thread(target=read, daemon=True) for read in (self._listen, self._overhear)
+        ]
+        for reader in self._readers:
+            reader.start()
         # Stays open: when we die, the child reads the end of it and goes too.
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         with suppress(OSError):  # it died at once, which will be noticed
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
 
-    def _read(self) -> None:
+    def _listen(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         for line in self._process.stdout:
             self._messages.put(line)
         self._messages.put(b"")
+
+    def _overhear(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        while said := self._process.stderr.read1(_STDERR_KEPT):  # type: ignore[attr-defined]
+            self._last_words = (self._last_words + said)[-_STDERR_KEPT:]
 
     def message(self, seconds: float) -> dict[str, Any] | None:
         """The next message; None if none came in time. Raises EOFError when it has ended."""
@@ -197,11 +239,13 @@ class _Child:
             line = self._messages.get(timeout=seconds)
         except queue.Empty:
             return None
+        if not line:
+            raise EOFError
         try:
-            parsed: dict[str, Any] = json.loads(line)
-        except ValueError:  # the end, or a line that a dying process began
-            raise EOFError from None
-        return parsed
+            parsed = json.loads(line)
+        except ValueError:
+            return None  # something else that prints, before our code runs or while it dies
+        return parsed if isinstance(parsed, dict) else None
 
     def resident_bytes(self) -> int | None:
         """How much memory it holds now."""
@@ -213,26 +257,39 @@ class _Child:
 
     def obituary(self) -> MeasurementError:
         """Why it ended without being asked to."""
-        status = self._process.wait()
-        self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, self._stderr.tell() - _STDERR_KEPT))
-        said = self._stderr.read().decode("utf-8", "replace").strip()
+        try:
+            status = self._process.wait(_SECONDS_TO_DIE)
+        except subprocess.TimeoutExpired:
+            return MeasurementError("its process fell silent", "crash")
+        for reader in self._readers:
+            reader.join(_SECONDS_TO_DIE)
+        said = self._last_words.decode("utf-8", "replace").strip()
         if status == -signal.SIGTERM:
             return MeasurementError("it was terminated from outside", "crash")
         if status == -9 or _is_about_memory(said):
             return MeasurementError("the system killed it: not enough memory", "memory")
         last = f": {said.splitlines()[-1]}" if said else ""
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        how = signal_name(-status) if status < 0 else f"exit status {status}"
         return MeasurementError(f"its process died ({how}){last}", "crash")
 
     def end(self) -> None:
         """End it if it still runs, and wait for that."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for reader in self._readers:
+            reader.join(_SECONDS_TO_DIE)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with suppress(OSError):  # what it had not read yet
                     pipe.close()
+
+
+def signal_name(number: int) -> str:
+    """``SIGILL``; real-time signals have no names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _follow(
@@ -279,7 +336,8 @@ def _measurement(message: dict[str, Any]) -> Measurement:
 
 
 def _too_large(ceiling_bytes: int) -> MeasurementError:
-    return MeasurementError(f"it takes more than {ceiling_bytes / 1e6:.0f} MB", "memory")
+    message = f"it takes more than {ceiling_bytes / 1e6:.0f} MB"
+    return MeasurementError(message, "memory", over_ceiling=True)
 
 
 def _is_about_memory(text: str) -> bool:

@@ -6,10 +6,12 @@ It talks in lines of JSON over what was its standard output.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
 import time
+from array import array
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effnet_edge.classifier import EdgeClassifier
-from effnet_edge.engines import Session
+from effnet_edge.engines import KEEPING, Session, import_library, named_engine
 from effnet_edge.errors import EffnetEdgeError
 from effnet_edge.measurement import FRAME, Measurement, Plan
 
 _STEADY = 0.03
+_PART_OF_TIMEOUT = 0.8
+_SECONDS_OF_FIRST_RUN = 2.0
 _FIRST_ON_OOM = "1000"
 _SECONDS_BEFORE_GIVING_UP = 0.3
 _SECONDS_BETWEEN_NEWS = 0.2
@@ -43,32 +47,48 @@ def work(job: dict[str, Any]) -> None:
 
 
 def _measure(task: dict[str, Any], plan: Plan, out: IO[str]) -> None:
+    # Before the timeout that the parent keeps, so that it gets an answer.
+    ends = time.monotonic() + _PART_OF_TIMEOUT * plan.timeout
     frame = _frame()
     with suppress(OSError):  # forget the peak of the imports
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     baseline = _memory("VmRSS")
     _say(out, {"baseline": baseline})
+    path, engine, threads = Path(task["path"]), task["engine"], task["threads"]
     start = time.perf_counter()
-    with EdgeClassifier.load(Path(task["path"]), task["engine"], task["threads"]) as classifier:
-        load_ms = (time.perf_counter() - start) * 1e3
-        runs = _Runs(classifier, frame, plan, out)
-        runs.warm_up()
+    import_library(named_engine(engine))
+    import_seconds = time.perf_counter() - start
+    if engine in KEEPING:
+        with EdgeClassifier.load(path, engine, threads) as classifier:
+            classifier.predict(frame)
+    start = time.perf_counter()
+    with EdgeClassifier.load(path, engine, threads) as classifier:
+        load_seconds = time.perf_counter() - start
+        give_up_bytes = math.inf if plan.give_up_bytes is None else plan.give_up_bytes
+        runs = _Runs(classifier, frame, plan, out, ends)
+        runs.run_once()
+        too_large = _memory("VmHWM") - baseline > give_up_bytes
+        if not (too_large or runs.hopeless):
+            runs.warm_up()
         warmup_runs = len(runs.latencies)
-        began = 0.0
-        if not runs.hopeless:
+        began = time.monotonic()
+        if not (too_large or runs.hopeless or runs.out_of_time()):
             runs.clear()
             began = time.monotonic()
             runs.measure()
+        elif warmup_runs > 1:
+            runs.drop_first()
+        peak_bytes = max(0, _memory("VmHWM") - baseline)
         measurement = Measurement(
             latencies_ms=_milliseconds(runs.latencies),
             preprocessing_ms=_milliseconds(runs.preprocessing),
             inference_ms=_milliseconds(runs.inference),
             started_s=tuple(moment - runs.started[0] for moment in runs.started),
             began=began,
-            load_ms=load_ms,
-            peak_bytes=max(0, _memory("VmHWM") - baseline),
+            load_ms=(import_seconds + load_seconds) * 1e3,
+            peak_bytes=peak_bytes,
             warmup_runs=warmup_runs,
-            stopped_early=runs.hopeless,
+            stopped_early=too_large or runs.hopeless,
         )
         _say(out, vars(measurement))
 
@@ -97,12 +117,18 @@ class _TimedSession(Session):
 
 
 class _Runs:
-    """Runs of one classifier; all times in seconds."""
+    """Runs of one classifier; all times in seconds. They end before ``ends``, a monotonic time."""
 
     def __init__(
-        self, classifier: EdgeClassifier, frame: NDArray[np.uint8], plan: Plan, out: IO[str]
+        self,
+        classifier: EdgeClassifier,
+        frame: NDArray[np.uint8],
+        plan: Plan,
+        out: IO[str],
+        ends: float,
     ) -> None:
         self._classifier, self._frame, self._plan, self._out = classifier, frame, plan, out
+        self._ends = ends
         self._session = _TimedSession(classifier._open_session())
         classifier._session = self._session
         self._news = 0.0
@@ -110,22 +136,43 @@ class _Runs:
         self.clear()
 
     def clear(self) -> None:
-        self.latencies: list[float] = []
-        self.preprocessing: list[float] = []
-        self.inference: list[float] = []
-        self.started: list[float] = []
+        """Forget the runs."""
+        # Eight bytes a run: an hour of them must not be taken for the model's memory.
+        self.latencies = array("d")
+        self.preprocessing = array("d")
+        self.inference = array("d")
+        self.started = array("d")
+
+    def drop_first(self) -> None:
+        """Forget the first run, which pays for what engines put off."""
+        for values in (self.latencies, self.preprocessing, self.inference, self.started):
+            del values[0]
+
+    def out_of_time(self) -> bool:
+        """Whether another run would end too late."""
+        return time.monotonic() + self.latencies[-1] > self._ends
+
+    def run_once(self) -> None:
+        """The first run."""
+        took = self._run(time.perf_counter(), self._plan.warm_up + self._plan.seconds_limit)
+        give_up_ms = self._plan.give_up_ms
+        # It pays for what engines put off, but not for seconds.
+        long = took > _SECONDS_OF_FIRST_RUN
+        self.hopeless = long and give_up_ms is not None and took * 1e3 > 2 * give_up_ms
 
     def warm_up(self) -> None:
-        """Run until the latency is steady, or plainly too long."""
+        """Run until the latency is steady, plainly too long, or time is up."""
         plan = self._plan
-        start = time.perf_counter()
-        while (elapsed := self._run(start, plan.warm_up + plan.seconds_limit)) < plan.warm_up_limit:
+        start = self.started[0]
+        elapsed = self.latencies[0]
+        while elapsed < plan.warm_up_limit and not self.out_of_time():
+            elapsed = self._run(start, plan.warm_up + plan.seconds_limit)
             self.hopeless = self._is_hopeless(elapsed)
             if self.hopeless or (elapsed >= plan.warm_up and self._is_steady()):
                 return
 
     def measure(self) -> None:
-        """Run as long as the plan says."""
+        """Run as long as the plan says, or until time is up."""
         plan = self._plan
         start = time.perf_counter()
         while True:
@@ -136,7 +183,7 @@ class _Runs:
             if elapsed >= plan.seconds_limit and count >= plan.least_runs:
                 return
             self.hopeless = self._is_hopeless(elapsed)
-            if self.hopeless:
+            if self.hopeless or self.out_of_time():
                 return
 
     def _run(self, start: float, expected: float) -> float:
@@ -155,8 +202,8 @@ class _Runs:
     def _is_hopeless(self, elapsed: float) -> bool:
         if self._plan.give_up_ms is None or elapsed < _SECONDS_BEFORE_GIVING_UP:
             return False
-        later = self.latencies[1:]  # the first pays for what engines put off
-        return bool(later) and min(later) * 1e3 > self._plan.give_up_ms
+        later = self.latencies[1:] or self.latencies
+        return min(later) * 1e3 > self._plan.give_up_ms
 
     def _is_steady(self) -> bool:
         """Whether the last two stretches of runs, of a quarter of a second or of three, agree."""
@@ -178,14 +225,16 @@ def _memory(field: str) -> int:
         for line in file:
             if line.startswith(field):
                 return int(line.split()[1]) * 1024
-    import resource
-
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0
     # The peak since the start is all that other systems tell; macOS gives bytes, others kB.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _milliseconds(seconds: list[float]) -> tuple[float, ...]:
+def _milliseconds(seconds: array[float]) -> tuple[float, ...]:
     return tuple(round(value * 1e3, 4) for value in seconds)
 
 

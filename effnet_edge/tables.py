@@ -1,4 +1,4 @@
-"""Tables of plain text."""
+"""Plain text for people: tables, counted nouns."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = ""
     ]
     lines.insert(1, indent + "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 thread``, ``4 threads``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

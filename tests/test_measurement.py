@@ -15,6 +15,7 @@ import pytest
 from small_models import write_small_models
 
 from effnet_edge import measurement
+from effnet_edge.errors import EngineError
 from effnet_edge.measurement import MeasurementError, Plan, Task, measure, percentile
 
 QUICK = Plan(warm_up=0, warm_up_limit=0.05, runs=20, seconds=0.05, seconds_limit=0.5)
@@ -66,7 +67,51 @@ def test_memory_is_what_engine_and_model_add_to_a_python_without_them(task):
 def test_a_model_that_outgrows_its_ceiling_is_ended(task):
     with pytest.raises(MeasurementError, match="more than 3 MB") as caught:
         measure(task, QUICK, ceiling_bytes=3_000_000)
-    assert caught.value.reason == "memory"
+    assert caught.value.reason == "memory" and caught.value.over_ceiling
+
+
+def test_a_model_too_large_for_the_limit_is_given_up_after_its_first_run(task):
+    found = measure(task, Plan(give_up_bytes=3_000_000))
+    assert found.stopped_early and len(found.latencies_ms) == 1
+    assert found.peak_bytes > 3_000_000
+
+
+def test_when_time_is_short_the_runs_so_far_are_the_answer(task, monkeypatch):
+    slow = "import effnet_edge.classifier as c, time; inner = c.EdgeClassifier.predict; "
+    slow += "c.EdgeClassifier.predict = lambda *a: (time.sleep(0.5), inner(*a))[1]; "
+    child = measurement._CHILD.replace(
+        "from effnet_edge.measurement_worker", slow + "\nfrom effnet_edge.measurement_worker"
+    )
+    monkeypatch.setattr(measurement, "_CHILD", child)
+    found = measure(task, Plan(timeout=8, seconds=60, seconds_limit=60))
+    assert 1 <= len(found.latencies_ms) <= 12
+    assert not found.stopped_early
+
+
+def test_what_the_engine_keeps_while_measuring_is_removed_and_no_one_elses(task, monkeypatch):
+    home = Path(os.environ["EFFNET_EDGE_HOME"])
+    (home / "optimised").mkdir(parents=True, exist_ok=True)
+    before = sorted(home.rglob("*"))
+    measure(task, QUICK)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_modules_of_the_current_folder_are_not_run(task, tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert measure(task, QUICK).latencies_ms
+
+
+def test_where_no_temporary_file_can_be_made_it_measures_all_the_same(task, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    monkeypatch.setenv("EFFNET_EDGE_HOME", "/dev/null/home")
+    assert measure(task, QUICK).latencies_ms
+
+
+def test_a_frozen_program_says_that_it_cannot_measure(task, monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(EngineError, match="interpreter"):
+        measure(task, QUICK)
 
 
 def test_a_runaway_is_ended_while_it_grows(task, monkeypatch):
@@ -87,14 +132,18 @@ def test_a_runaway_is_ended_while_it_grows(task, monkeypatch):
         ("os.write(2, b'no\\nfault'); sys.exit(3)", "crash", "exit status 3.*fault"),
         ("os.kill(os.getpid(), 15)", "crash", "terminated"),
         ("print('{broken', flush=True); sys.exit(1)", "crash", "exit status 1"),
+        ("print('[1]\\n7', flush=True); os.kill(os.getpid(), 40)", "crash", "signal 40"),
+        ("os.close(1); time.sleep(60)", "crash", "silent"),
         ("time.sleep(60)", "timeout", "wasn't done after"),
     ],
 )
 def test_how_the_process_ended_is_told(task, monkeypatch, body, reason, words):
     monkeypatch.setattr(measurement, "_CHILD", BASELINE + body)
+    monkeypatch.setattr(measurement, "_SECONDS_TO_DIE", 1.0)
     with pytest.raises(MeasurementError, match=words) as caught:
-        measure(task, Plan(timeout=0.5))
+        measure(task, Plan(timeout=0.5 if reason == "timeout" else 30))
     assert caught.value.reason == reason
+    assert not caught.value.over_ceiling
 
 
 def test_a_spoilt_model_is_refused_with_the_ordinary_error(models, tmp_path):

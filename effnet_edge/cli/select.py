@@ -12,6 +12,7 @@ from effnet_edge.cli.output import note, print_json, table
 from effnet_edge.engines import ENGINES
 from effnet_edge.errors import UsageError
 from effnet_edge.selection.selection import NothingFitsError, Selection, describe
+from effnet_edge.tables import counted
 
 _DESCRIPTION = """\
 Find the most accurate model of the store that this device can afford, by measuring.
@@ -150,7 +151,8 @@ def _plan(args: argparse.Namespace) -> int:
     if args.json:
         print_json(planning.to_json(plan))
     else:
-        print(f"{plan.profile.title}, within {describe(plan.limits)}, by estimate:\n")
+        within = describe(plan.limits, "half of its memory")
+        print(f"{plan.profile.title}, within {within}, by estimate:\n")
         print(table(planning.header(plan), planning.rows(plan)))
         print("\n" + "\n".join(planning.summary(plan)))
     return 0
@@ -194,7 +196,8 @@ def _show(selection: Selection, *, every: bool) -> None:
             if selection.measured_now
             else "from earlier measurements"
         )
-        print(f"\n{chosen.model} on {chosen.engine} with {chosen.threads} thread(s), {how}.")
+        threads = counted(chosen.threads, "thread")
+        print(f"\n{chosen.model} on {chosen.engine} with {threads}, {how}.")
         print(
             f"Run it: effnet-edge predict PHOTO --model {chosen.model} --engine {chosen.engine} "
             f"--threads {chosen.threads}"

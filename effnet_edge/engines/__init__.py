@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 from effnet_edge.engines.base import Session, positive_int
@@ -17,11 +19,13 @@ from effnet_edge.model_file import ModelFormat
 
 __all__ = [
     "ENGINES",
+    "KEEPING",
     "Engine",
     "Session",
     "available_engines",
     "choose_engine",
-    "import_ahead",
+    "import_library",
+    "importing",
     "named_engine",
     "open_session",
     "positive_int",
@@ -55,6 +59,9 @@ ENGINES = {
     ),
 }
 """By name, the preferred ones of a format first."""
+
+KEEPING = ("onnxruntime",)
+"""Engines that keep what they make of a model, so that it loads differently the second time."""
 
 MAX_THREADS = 1024
 """More than any device has cores; far more fails inside the engines, some of which abort then."""
@@ -96,20 +103,30 @@ def named_engine(name: str) -> Engine:
     return engine
 
 
-def import_ahead(engine: Engine) -> None:
-    """Begin to import the engine's library, in a thread, while the caller does something else.
+def import_library(engine: Engine) -> ModuleType:
+    """Import the engine's library. Raises EngineError."""
+    return cast(ModuleType, importlib.import_module(engine.module).library())
 
-    What goes wrong shows when a session is opened.
+
+@contextmanager
+def importing(engine: Engine) -> Iterator[None]:
+    """Import the engine's library in a thread while the caller does something else.
+
+    What goes wrong with that shows when a session is opened.
     """
-
-    if engine.library in sys.modules:
-        return
 
     def work() -> None:
         with suppress(EngineError):
-            importlib.import_module(engine.module).library()
+            import_library(engine)
 
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    if engine.library not in sys.modules:
+        thread.start()
+    try:
+        yield
+    finally:  # a thread that still imports when the process ends could crash it
+        if thread.ident is not None:
+            thread.join()
 
 
 def open_session(

@@ -35,7 +35,7 @@ def explain(
         elif outcome is not None:
             verdict, reason = _measured(outcome, limits)
         else:
-            verdict, reason = "not measured", _passed_over(candidate.rank, rank, too_large[index])
+            verdict, reason = "not measured", _passed_over(candidate, rank, too_large[index])
         rows.append(_row(candidate, predictions[index], outcome, verdict, reason))
     return tuple(rows)
 
@@ -83,9 +83,11 @@ def _measured(outcome: Outcome, limits: Limits) -> tuple[Verdict, str]:
     return "too slow", ""
 
 
-def _passed_over(rank: int, chosen: int | None, too_large: bool) -> str:
-    if chosen is not None and rank > chosen:
-        return "less accurate"
-    if chosen is not None and rank == chosen:
+def _passed_over(candidate: Candidate, chosen: int | None, too_large: bool) -> str:
+    if chosen is not None and candidate.rank > chosen:
+        if is_faithful(candidate.metadata):
+            return "less accurate"
+        return "follows its float network badly"
+    if chosen is not None and candidate.rank == chosen:
         return "the same model, run otherwise"
     return "predicted too large" if too_large else "predicted too slow"

@@ -17,6 +17,7 @@ from effnet_edge.selection.cost_model import Config, Estimate, LatencyModel, Mem
 from effnet_edge.selection.limits import Limits, limits
 from effnet_edge.selection.profile import Profile
 from effnet_edge.store import command_that_makes
+from effnet_edge.tables import counted
 
 Verdict = Literal["yes", "likely", "maybe", "no"]
 
@@ -334,7 +335,7 @@ def _first(models: Sequence[PlannedModel], chance: float) -> PlannedModel | None
 def _advice(verb: str, model: PlannedModel) -> str:
     low, high = model.latency.interval()
     return (
-        f"{verb} {model.name} on {model.engine} with {model.threads} thread(s): about "
+        f"{verb} {model.name} on {model.engine} with {counted(model.threads, 'thread')}: about "
         f"{_milliseconds(model.latency.median)} ms ({_milliseconds(low)} to "
         f"{_milliseconds(high)}), fits with {_percent(model.probability)}. Make it: {model.command}"
     )

@@ -150,13 +150,14 @@ class NothingFitsError(EffnetEdgeError):
         self.selection = selection
 
 
-def describe(limits: Limits) -> str:
-    """The limits in words: ``30 ms at p95 and 200 MB``."""
+def describe(limits: Limits, default: str = "what is free") -> str:
+    """The limits in words: ``30 ms at p95 and 200 MB``; ``default`` says whence memory's comes
+    where the caller gave none, or too much."""
     parts = []
     if limits.budget_ms is not None:
         parts.append(f"{limits.budget_ms:g} ms at p{limits.percentile:g}")
     if limits.memory_bytes is not None:
-        whose = " (what is free)" if limits.device_decides else ""
+        whose = f" ({default})" if limits.device_decides else ""
         parts.append(f"{limits.memory_bytes / 1e6:.0f} MB{whose}")
     return " and ".join(parts) or "no limit"
 

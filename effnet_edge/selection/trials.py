@@ -14,6 +14,7 @@ from effnet_edge.selection.candidates import Candidate
 from effnet_edge.selection.limits import Limits
 from effnet_edge.selection.search import Outcome
 from effnet_edge.selection.selection import Costs
+from effnet_edge.tables import counted
 
 GIVE_UP = 1.3
 """A model whose every run is this many times over the budget isn't measured to the end."""
@@ -79,7 +80,7 @@ class Trials:
         return self._outcome(entries)
 
     def _run(self, candidate: Candidate) -> dict[str, Any]:
-        threads = "1 thread" if candidate.threads == 1 else f"{candidate.threads} threads"
+        threads = counted(candidate.threads, "thread")
         step = f"measuring {candidate.metadata.name} on {candidate.engine}, {threads}"
         ceiling = self._limits.memory_bytes
         self._progress(step, 0)
