@@ -193,11 +193,14 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def exclusive(path: Path, waiting: Callable[[], object] | None = None) -> Iterator[None]:
+def exclusive(
+    path: Path, waiting: Callable[[], object] | None = None, seconds: float = -1
+) -> Iterator[None]:
     """Hold the lock file ``path`` against other processes and threads.
 
     ``waiting`` is called once if somebody else holds it. The system releases the lock of a
-    process that dies. Raises StoreError where the lock file can't be made.
+    process that dies. Raises StoreError where the lock file can't be made, or somebody else still
+    holds it after ``seconds`` (negative: wait for ever).
     """
     from filelock import FileLock, Timeout
 
@@ -208,7 +211,9 @@ def exclusive(path: Path, waiting: Callable[[], object] | None = None) -> Iterat
         except Timeout:
             if waiting is not None:
                 waiting()
-            lock.acquire()
+            lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise StoreError(f"can't lock {path}: another process holds it") from error
     except NotImplementedError as error:
         raise StoreError(f"can't lock {path}: this file system has no locks") from error
     except OSError as error:

@@ -79,7 +79,7 @@ def test_memory_defaults_to_half_of_the_device_and_can_be_set():
 def test_a_32_bit_system_is_planned_for_the_engine_it_has():
     pi2 = find_profile("pi2b")
     assert {model.engine for model in plan(pi2, 500).models} == {"tflite-runtime"}
-    with pytest.raises(UsageError, match="32-bit"):
+    with pytest.raises(UsageError, match="32 bits"):
         plan(pi2, 500, engine="onnxruntime")
     assert {m.engine for m in plan(PI5, 30, engine="onnxruntime").models} == {"onnxruntime"}
 

@@ -43,14 +43,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--threads", type=positive_int, help="default: what is fastest on the fast cores"
     )
-    parser.add_argument(
-        "--nearest", action="store_true", help="if nothing fits, take what exceeds the limits least"
-    )
     parser.add_argument("--refresh", action="store_true", help="measure anew")
     parser.add_argument(
         "--seconds",
         type=positive_int,
-        default=120,
         help="measure no longer than this (default: 120)",
     )
     parser.add_argument("--all", action="store_true", help="show every way of running every model")
@@ -81,6 +77,9 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--percentile", type=float, default=95, help="which latency must keep to it (default: 95)"
     )
+    group.add_argument(
+        "--nearest", action="store_true", help="if nothing fits, take what exceeds the limits least"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.device is not None:
         return _plan(args)
     from effnet_edge.selection.asking import Question
-    from effnet_edge.selection.choose import choose
+    from effnet_edge.selection.choose import SECONDS_LIMIT, choose
 
     question = Question(
         args.budget_ms,
@@ -106,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 question,
                 strict=not args.nearest,
                 refresh=args.refresh,
-                seconds_limit=args.seconds,
+                seconds_limit=args.seconds or SECONDS_LIMIT,
                 progress=progress.tell,
             )
     except NothingFitsError as error:
@@ -137,7 +136,7 @@ def _plan(args: argparse.Namespace) -> int:
     from effnet_edge.selection import planning
     from effnet_edge.selection.profiles import find_profile
 
-    for option in ("models", "refresh", "nearest"):
+    for option in ("models", "refresh", "nearest", "all", "seconds"):
         if getattr(args, option):
             raise UsageError(f"--{option} is about this device: leave it out with --device")
     plan = planning.plan(

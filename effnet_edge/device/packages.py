@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 _IMPORT_TIMEOUT_S = 60.0
@@ -66,7 +67,9 @@ def engines() -> tuple[InstalledEngine, ...]:
     versions = installed_versions(engine.package for engine in ENGINES.values())
     for engine in ENGINES.values():
         version = versions[engine.package]
-        error = None if version else f"not installed: pip install {engine.package}"
+        # Found without a version of that name: onnxruntime-gpu, or a build of one's own.
+        there = version is not None or find_spec(engine.library) is not None
+        error = None if there else f"not installed: pip install {engine.package}"
         found.append(InstalledEngine(engine.name, engine.package, version, error))
     return tuple(found)
 
@@ -86,12 +89,18 @@ def tried_engines() -> tuple[InstalledEngine, ...]:
 
 def _import_error(module: str) -> str | None:
     """Say why a module can't be imported."""
-    import signal
     import subprocess
+
+    from effnet_edge.measurement import signal_name
 
     try:
         done = subprocess.run(  # noqa: S603  this Python, and a name of our own
-            [sys.executable, "-c", f"import {module}"],
+            # The current folder, which -c puts first, may hold anybody's modules.
+            [
+                sys.executable,
+                "-c",
+                f"import sys; sys.path[:] = filter(None, sys.path); import {module}",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -103,10 +112,7 @@ def _import_error(module: str) -> str | None:
     if done.returncode == 0:
         return None
     if done.returncode < 0:
-        try:
-            name = signal.Signals(-done.returncode).name
-        except ValueError:
-            name = f"signal {-done.returncode}"
+        name = signal_name(-done.returncode)
         why = ": built for another processor" if name == "SIGILL" else ""
         return f"is killed by {name} while it loads{why}"
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -7,15 +7,21 @@ to import is imported here.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from effnet_edge import device
 from effnet_edge.engines import ENGINES, MAX_THREADS, positive_int
 from effnet_edge.errors import StoreError, UsageError
+from effnet_edge.files import user_path
 from effnet_edge.selection.cache import MeasurementCache
 from effnet_edge.selection.limits import limits
 from effnet_edge.store import ModelStore, default_home
+
+MORE = 1.1
+"""How many times as much memory must be free for a model that was too large to be tried again."""
 
 
 class Question:
@@ -39,6 +45,8 @@ class Question:
             threads = positive_int("threads", threads)
             if threads > MAX_THREADS:
                 raise UsageError(f"threads must be at most {MAX_THREADS}")
+        if models is not None and not isinstance(models, str):
+            raise UsageError(f"models must be a name or a pattern such as 'b*', not {models!r}")
         self.limits = limits(budget_ms, memory_mb, percentile, device.available_memory())
         self.store = _store(store)
         self.engine = engine
@@ -82,7 +90,7 @@ class Question:
                 then is not None
                 and now is not None
                 and peak <= now
-                and not (answer["too_large"] and now > then)
+                and not (answer["memory_decided"] and now > MORE * then)
             )
         except (LookupError, TypeError):
             return None
@@ -90,8 +98,8 @@ class Question:
 
     def remember(self, key: dict[str, Any], answer: dict[str, Any]) -> None:
         """Keep an ``answer``: ``path``, ``engine`` and ``threads`` of the model to load and its
-        ``peak_bytes``, the ``memory_bytes`` that it might take, whether something was ``too_large``
-        for that, and the whole ``selection``."""
+        ``peak_bytes``, the ``memory_bytes`` that it might take, whether with more a better model
+        might have been chosen (``memory_decided``), and the whole ``selection``."""
         self.cache.put(key, answer)
 
 
@@ -106,15 +114,30 @@ def circumstances() -> dict[str, Any]:
         "packages": {
             "numpy": np.__version__,
             "pillow": pillow_version,
-            **device.installed_versions(packages),
+            **{
+                package: version or _location(package)
+                for package, version in device.installed_versions(packages).items()
+            },
         },
     }
+
+
+def _location(package: str) -> str | None:
+    """Where an engine is that came under another name (onnxruntime-gpu), and since when."""
+    for engine in ENGINES.values():
+        spec = find_spec(engine.library) if engine.package == package else None
+        if spec is not None and spec.origin is not None:
+            with suppress(OSError):
+                return f"{spec.origin} {Path(spec.origin).stat().st_mtime_ns}"
+    return None
 
 
 def _store(store: ModelStore | str | os.PathLike[str] | None) -> ModelStore:
     if store is None or isinstance(store, ModelStore):
         return store or ModelStore()
-    return ModelStore(Path(store))
+    if not isinstance(store, (str, os.PathLike)):
+        raise UsageError(f"store must be a ModelStore or the path of its home, not {store!r}")
+    return ModelStore(user_path(store))
 
 
 def _homes(store: ModelStore) -> list[Path]:

@@ -23,6 +23,7 @@ MOST_ENTRIES = 500
 """Beyond these the oldest are removed: of models that are gone, of another governor."""
 
 _MOST_BYTES = 4 << 20
+_SECONDS_TO_WAIT = 600.0
 
 
 class MeasurementCache:
@@ -59,7 +60,7 @@ class MeasurementCache:
     def measuring(self, device: str, waiting: Callable[[], object]) -> Iterator[None]:
         """Hold the lock of all who measure on ``device``: they would disturb each other.
 
-        Where no lock can be made, there is none.
+        Where no lock can be made, or somebody keeps it for ten minutes, there is none.
         """
         name = f"{hashlib.sha256(device.encode()).hexdigest()[:16]}.lock"
         with ExitStack() as stack:
@@ -67,7 +68,7 @@ class MeasurementCache:
                 with suppress(OSError):
                     folder.mkdir(parents=True, exist_ok=True)
                 with suppress(StoreError):
-                    stack.enter_context(exclusive(folder / name, waiting))
+                    stack.enter_context(exclusive(folder / name, waiting, _SECONDS_TO_WAIT))
                     break
             yield
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from effnet_edge import device
 from effnet_edge.selection.asking import Question, circumstances
 from effnet_edge.selection.candidates import candidates, thread_counts, usable_engines
 from effnet_edge.selection.cost_model import speed_of
 from effnet_edge.selection.estimates import CandidateEstimates
-from effnet_edge.selection.explanation import explain
+from effnet_edge.selection.explanation import PREDICTED_TOO_LARGE, explain
+from effnet_edge.selection.limits import positive
 from effnet_edge.selection.search import search
 from effnet_edge.selection.selection import (
     NothingFitsError,
@@ -43,11 +43,12 @@ def choose(
     The answer is remembered. Raises NothingFitsError if none does, unless ``strict`` is false:
     then the nearest is chosen, and a note says so. See `EdgeClassifier.auto` for the other errors.
     """
+    seconds_limit = positive("seconds_limit", seconds_limit, "seconds, such as 60")
     answer = None if refresh else question.recall()
     if answer is not None:
-        return replace(Selection.from_json(answer["selection"]), limits=question.limits)
+        return Selection.recalled(answer, question.limits)
     key = question.key()
-    selection = _measured(
+    selection, lasting = _measured(
         question,
         refresh=refresh,
         seconds_limit=seconds_limit,
@@ -55,12 +56,12 @@ def choose(
     )
     if selection.chosen is None:
         return _nearest_or_error(selection, strict=strict)
-    if question.key() == key:
-        _remember(question, key, selection)
-    else:
+    if question.key() != key:
         selection = selection.noting(
             "the device or the store changed meanwhile, so this choice isn't remembered"
         )
+    elif lasting:
+        _remember(question, key, selection)
     if question.cache.problem is not None:
         selection = selection.noting(
             f"what was measured can't be remembered: {question.cache.problem}"
@@ -80,7 +81,10 @@ def _remember(question: Question, key: dict[str, object], selection: Selection) 
             "threads": chosen.threads,
             "peak_bytes": chosen.measured.peak_bytes,
             "memory_bytes": selection.limits.memory_bytes,
-            "too_large": any(row.verdict == "too large" for row in selection.rows),
+            "memory_decided": any(
+                row.verdict == "too large" or row.reason == PREDICTED_TOO_LARGE
+                for row in selection.rows
+            ),
             "selection": selection.to_json(),
         },
     )
@@ -88,8 +92,11 @@ def _remember(question: Question, key: dict[str, object], selection: Selection) 
 
 def _measured(
     question: Question, *, refresh: bool, seconds_limit: float, progress: Progress
-) -> Selection:
-    """Measure what has to be measured, and decide."""
+) -> tuple[Selection, bool]:
+    """Measure what has to be measured, and decide; also whether the decision will hold.
+
+    It won't if time was up or the device slowed down.
+    """
     started = time.monotonic()
     limits, threads = question.limits, question.threads
     counts = thread_counts(device.default_threads()) if threads is None else (threads,)
@@ -99,10 +106,10 @@ def _measured(
     estimates = CandidateEstimates(ways, speed_of(device.inspect()))
     predictions = estimates.predictions()
     now = circumstances()
-    trials = Trials(limits, question.cache, now, progress, started + seconds_limit, refresh=refresh)
     with question.cache.measuring(
         now["device"], lambda: progress("waiting for another process that measures", 0)
     ):
+        trials = Trials(limits, question.cache, now, progress, seconds_limit, refresh=refresh)
         outcomes = search(
             ways,
             limits,
@@ -110,22 +117,23 @@ def _measured(
             lambda index, so_far: trials.measure(ways[index], so_far),
             trials.time_is_up,
         )
+    cut_short = trials.time_is_up()
     notes = [f"{each.path} is skipped: {each.reason}" for each in skipped]
-    if trials.time_is_up():
-        notes.append(f"measuring was ended after {seconds_limit:.0f} s; a better one may fit")
-    throttling = device.state().throttled_now
-    if throttling:
-        causes = ", ".join(throttling)
-        notes.append(f"the device is slowed down ({causes}); without that it may afford more")
-    return Selection(
+    if cut_short:
+        notes.append(f"measuring was ended after {seconds_limit:g} s; a better one may fit")
+    if trials.throttled:
+        causes = ", ".join(device.state().throttled_now) or "for a while"
+        notes.append(f"the device was slowed down ({causes}); without that it may afford more")
+    selection = Selection(
         limits=limits,
-        rows=explain(ways, limits, outcomes, predictions, estimates),
+        rows=explain(ways, limits, outcomes, predictions, estimates, cut_short=cut_short),
         skipped=tuple((each.path, each.reason) for each in skipped),
         notes=tuple(notes),
         device=now["device"],
         measured_now=trials.count,
         seconds=round(time.monotonic() - started, 3),
     )
+    return selection, not (cut_short or trials.throttled)
 
 
 def _nearest_or_error(selection: Selection, *, strict: bool) -> Selection:
@@ -141,7 +149,8 @@ def _nearest_or_error(selection: Selection, *, strict: bool) -> Selection:
     if strict or near is None:
         raise NothingFitsError(
             f"no model of the store keeps within {describe(selection.limits)}:\n"
-            f"{selection.text()}{hint}",
+            + "\n".join([selection.text(), *(f"note: {note}" for note in selection.notes)])
+            + hint,
             selection,
         )
     return choosing_nearest(selection, near)

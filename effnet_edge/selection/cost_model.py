@@ -189,7 +189,7 @@ class MemoryModel:
             ("device",): _MEMORY_DEVICE,
             ("engine", engine): _MEMORY_OPTIMISED if optimised else _MEMORY_ENGINE,
             ("engine", engine, arithmetic): _MEMORY_ENGINE_ARITHMETIC,
-            ("size", engine): _MEMORY_SIZE_SLOPE * math.log(config.macs / _TYPICAL_MACS),
+            ("size", engine): _MEMORY_SIZE_SLOPE * math.log(max(config.macs, 1) / _TYPICAL_MACS),
             # Not by thread count: what one thread needs is what all need, nearly.
             ("config", _without_threads(config)): _MEMORY_CONFIG,
         }
@@ -207,7 +207,7 @@ def latency_effects(config: Config, speed: Speed) -> Effects:
         ("family", config.family, engine, arithmetic): _FAMILY,
         ("threads",): _THREADS_SLOPE * math.log(config.threads),
         ("threads", engine, config.threads): _THREADS,
-        ("size",): _SIZE_SLOPE * math.log(config.macs / _TYPICAL_MACS),
+        ("size",): _SIZE_SLOPE * math.log(max(config.macs, 1) / _TYPICAL_MACS),
         ("config", config): _CONFIG,
     }
 

@@ -10,6 +10,8 @@ from effnet_edge.selection.limits import Limits
 from effnet_edge.selection.search import Outcome
 from effnet_edge.selection.selection import Prediction
 
+_MS_OF_TIMEOUT = 20_000.0
+"""A model that didn't finish one run in time is taken to need this long."""
 _BEYOND = 1.2
 """How much more than its memory ceiling a model that broke it is taken to need."""
 
@@ -65,6 +67,8 @@ class CandidateEstimates:
             self._memory.observe(known, outcome.costs.peak_bytes)
         elif outcome.failure == "memory" and limits.memory_bytes is not None:
             self._memory.observe(known, max(1, limits.memory_bytes) * _BEYOND)
+        elif outcome.failure == "timeout":
+            self._latency.observe(known, _MS_OF_TIMEOUT)
 
 
 def config(candidate: Candidate) -> Config:

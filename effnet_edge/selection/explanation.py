@@ -12,6 +12,8 @@ from effnet_edge.selection.limits import Limits
 from effnet_edge.selection.search import Outcome, best, fits
 from effnet_edge.selection.selection import Prediction, Row, Verdict
 
+PREDICTED_TOO_LARGE = "predicted too large"
+
 
 def explain(
     candidates: Sequence[Candidate],
@@ -19,8 +21,13 @@ def explain(
     outcomes: dict[int, Outcome],
     predictions: Sequence[Prediction],
     estimates: CandidateEstimates,
+    *,
+    cut_short: bool,
 ) -> tuple[Row, ...]:
-    """A row for each candidate; ``predictions`` are those before anything was measured."""
+    """A row for each candidate; ``predictions`` are those before anything was measured.
+
+    ``cut_short`` says that the search ended because time was up.
+    """
     chosen = best(candidates, limits, outcomes)
     rank = None if chosen is None else candidates[chosen].rank
     too_large = [False] * len(candidates)
@@ -35,7 +42,8 @@ def explain(
         elif outcome is not None:
             verdict, reason = _measured(outcome, limits)
         else:
-            verdict, reason = "not measured", _passed_over(candidate, rank, too_large[index])
+            verdict = "not measured"
+            reason = _passed_over(candidate, rank, too_large[index], cut_short=cut_short)
         rows.append(_row(candidate, predictions[index], outcome, verdict, reason))
     return tuple(rows)
 
@@ -83,11 +91,15 @@ def _measured(outcome: Outcome, limits: Limits) -> tuple[Verdict, str]:
     return "too slow", ""
 
 
-def _passed_over(candidate: Candidate, chosen: int | None, too_large: bool) -> str:
+def _passed_over(
+    candidate: Candidate, chosen: int | None, too_large: bool, *, cut_short: bool
+) -> str:
     if chosen is not None and candidate.rank > chosen:
         if is_faithful(candidate.metadata):
             return "less accurate"
         return "follows its float network badly"
     if chosen is not None and candidate.rank == chosen:
         return "the same model, run otherwise"
-    return "predicted too large" if too_large else "predicted too slow"
+    if too_large:
+        return PREDICTED_TOO_LARGE
+    return "not reached in time" if cut_short else "predicted too slow"

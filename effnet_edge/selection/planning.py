@@ -269,7 +269,7 @@ def _engines(profile: Profile, asked: str | None) -> tuple[str, ...]:
         raise UsageError(f"there is no engine {asked!r}: choose one of {', '.join(ENGINES)}")
     if asked not in profile.engines:
         raise UsageError(
-            f"{asked} has no packages for the {profile.bits}-bit system of {profile.title}: "
+            f"{asked} isn't what one would run on {profile.title} ({profile.bits} bits): "
             f"leave the engine out, or take {' or '.join(profile.engines)}"
         )
     return (asked,)
@@ -322,10 +322,10 @@ def _verdict(probability: float) -> Verdict:
     return "maybe" if probability >= AMBITIOUS else "no"
 
 
-def _merit(model: PlannedModel) -> tuple[float, int, str]:
+def _merit(model: PlannedModel) -> tuple[float, int, int, str]:
     """The order in which `effnet_edge.ranking.merit` would put them."""
     finest = {"fp32": 2, "fp16": 1}.get(model.precision, 0)
-    return model.top1 or 0.0, finest, model.name
+    return model.top1 or 0.0, model.phi, finest, model.name
 
 
 def _first(models: Sequence[PlannedModel], chance: float) -> PlannedModel | None:

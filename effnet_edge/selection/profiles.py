@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import StoreError, UsageError
 from effnet_edge.files import atomic_write, storage_error, user_path
 from effnet_edge.selection.profile import Cores, Point, Profile, Source
 from effnet_edge.selection.profile_file import NAME, ProfileError, profile_json, read_profile
@@ -30,6 +30,7 @@ __all__ = [
     "Source",
     "find_profile",
     "profile_from_measurements",
+    "profile_path",
     "profiles",
     "shipped_profiles",
     "write_profile",
@@ -49,7 +50,7 @@ def profiles(home: Path | None = None) -> tuple[Profile, ...]:
     for path in _files(user_folder(home)):
         try:
             profile = read_profile(path)
-        except ProfileError:
+        except (ProfileError, StoreError):
             continue
         found[profile.name] = profile
     return tuple(found[name] for name in sorted(found))
@@ -69,12 +70,14 @@ def find_profile(name_or_path: str | os.PathLike[str], home: Path | None = None)
     text = os.fspath(name_or_path)
     if text.endswith(".json") or os.sep in text:
         return read_profile(user_path(text))
-    wanted = _plain(text)
-    for folder in (user_folder(home), _SHIPPED):
-        exact = folder / f"{text}.json"
-        if NAME.fullmatch(text) and exact in _files(folder):
-            return read_profile(exact)
     known = profiles(home)
+    for profile in known:
+        if profile.name == text:
+            return profile
+    for path in _files(user_folder(home)):
+        if path.stem == text:
+            return read_profile(path)  # which says what is wrong with it
+    wanted = _plain(text)
     for profile in known:
         if wanted in (_plain(profile.name), _plain(profile.title), *map(_plain, profile.aliases)):
             return profile
@@ -91,23 +94,27 @@ def user_folder(home: Path | None = None) -> Path:
 def write_profile(
     profile: Profile, target: str | os.PathLike[str], home: Path | None = None
 ) -> Path:
-    """Write a profile under a name among the user's own, or to a file; return its path.
+    """Write a profile to `profile_path`; return that. Atomic.
 
-    ``target`` is a file if it ends in ``.json`` or has a folder. Atomic. Raises UsageError for an
-    unusable name, StoreError where it can't be written.
+    Raises UsageError for an unusable name, StoreError where it can't be written.
     """
-    text = os.fspath(target)
-    if text.endswith(".json") or os.sep in text:
-        path = user_path(text)
-    elif NAME.fullmatch(text):
-        path = user_folder(home) / f"{text}.json"
-    else:
-        raise UsageError(
-            f"{text[:100]!r} can't be a profile's name: take lower-case letters, digits and - _ . "
-            "+ (pi5-in-a-case), or a file that ends in .json"
-        )
+    path = profile_path(target, home)
     atomic_write(path, profile_json(profile).encode())
     return path
+
+
+def profile_path(target: str | os.PathLike[str], home: Path | None = None) -> Path:
+    """Where a profile goes: ``target`` is a name among the user's own, or a file if it ends in
+    ``.json`` or has a folder. Raises UsageError for an unusable name."""
+    text = os.fspath(target)
+    if text.endswith(".json") or os.sep in text:
+        return user_path(text)
+    if NAME.fullmatch(text):
+        return user_folder(home) / f"{text}.json"
+    raise UsageError(
+        f"{text[:100]!r} can't be a profile's name: take lower-case letters, digits and - _ . "
+        "+ (pi5-in-a-case), or a file that ends in .json"
+    )
 
 
 def profile_from_measurements(

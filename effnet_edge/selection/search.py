@@ -58,10 +58,10 @@ def search(
     """Measure candidates until the most accurate that fits is known; return the outcomes by index.
 
     ``measure`` gets a candidate's index and, if it is to be measured once more, the outcome so far;
-    it returns the outcome of all. ``enough`` is asked before each whether time is up.
+    it returns the outcome of all. ``enough`` is asked before each but the first whether time is up.
     """
     outcomes: dict[int, Outcome] = {}
-    while not enough():
+    while not outcomes or not enough():
         index = _next(candidates, limits, estimates, outcomes)
         if index is None:
             break

@@ -121,6 +121,12 @@ class Selection:
             nearest=bool(data["nearest"]),
         )
 
+    @classmethod
+    def recalled(cls, answer: dict[str, Any], limits: Limits) -> Selection:
+        """The selection of a remembered answer, now that nothing was measured for it."""
+        found = cls.from_json(answer["selection"])
+        return replace(found, limits=limits, measured_now=0, seconds=0.0)
+
     def summary(self) -> tuple[Row, ...]:
         """One row a model: the chosen, a measured or the cheapest way of running it."""
         best: dict[str, Row] = {}

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from effnet_edge import seal
+from effnet_edge import device, seal
 from effnet_edge.errors import ModelError
 from effnet_edge.measurement import MeasurementError, Plan, Task, measure, percentile
+from effnet_edge.selection.asking import MORE
 from effnet_edge.selection.cache import MeasurementCache
 from effnet_edge.selection.candidates import Candidate
 from effnet_edge.selection.limits import Limits
@@ -20,10 +21,12 @@ GIVE_UP = 1.3
 """A model whose every run is this many times over the budget isn't measured to the end."""
 LEAST_SECONDS = 20.0
 """What one measurement may take even when time is nearly up."""
+_PART_OF_TIME = 0.5
+"""What one measurement may take of the time that is left, so that another can follow."""
 
 
 class Trials:
-    """Trials of candidates under ``limits``, until the moment ``ends`` on `time.monotonic`'s clock.
+    """Trials of candidates under ``limits``, for ``seconds``.
 
     An entry of ``cache`` is the list of what each process found. ``circumstances`` is all that it
     depends on besides the model and the way of running it.
@@ -35,7 +38,7 @@ class Trials:
         cache: MeasurementCache,
         circumstances: dict[str, Any],
         progress: Callable[[str, float], object],
-        ends: float,
+        seconds: float,
         *,
         refresh: bool,
     ) -> None:
@@ -43,10 +46,13 @@ class Trials:
         self._cache = cache
         self._circumstances = circumstances
         self._progress = progress
-        self._ends = ends
+        self._ends = time.monotonic() + seconds
         self._refresh = refresh
+        self._found: dict[Task, list[dict[str, Any]]] = {}
         self.count = 0
         """How many candidates were measured, rather than remembered."""
+        self.throttled = False
+        """Whether the device was slowed down during a measurement."""
 
     def time_is_up(self) -> bool:
         """Whether nothing more should be begun."""
@@ -65,31 +71,38 @@ class Trials:
             "engine": candidate.engine,
             "threads": candidate.threads,
         }
-        entries = [] if self._refresh and so_far is None else self._entries(key)
+        task = Task(candidate.path, candidate.engine, candidate.threads)
+        if task not in self._found:
+            self._found[task] = [] if self._refresh else self._entries(key)
+            self.count += not self._found[task]
+        entries = self._found[task]
         wanted = 1
         if so_far is not None and so_far.costs is not None:
             wanted += so_far.costs.processes
-        elif not entries:
-            self.count += 1
         while len(entries) < wanted:
             try:
-                entries.append(self._run(candidate))
+                entry, lasting = self._run(task, candidate.metadata.name)
             except MeasurementError as error:
-                return Outcome(None, error.reason, str(error))
-            self._cache.put(key, entries)
+                # One process that did its work says more than another that could not.
+                return so_far or Outcome(None, error.reason, str(error))
+            entries.append(entry)
+            if lasting:
+                self._cache.put(key, entries)
         return self._outcome(entries)
 
-    def _run(self, candidate: Candidate) -> dict[str, Any]:
-        threads = counted(candidate.threads, "thread")
-        step = f"measuring {candidate.metadata.name} on {candidate.engine}, {threads}"
-        ceiling = self._limits.memory_bytes
+    def _run(self, task: Task, name: str) -> tuple[dict[str, Any], bool]:
+        """What one process found, and whether it will hold another time."""
+        step = f"measuring {name} on {task.engine}, {counted(task.threads, 'thread')}"
+        limits = self._limits
+        ceiling = limits.memory_bytes if limits.free_bytes is None else limits.free_bytes
         self._progress(step, 0)
         try:
             found = measure(
-                Task(candidate.path, candidate.engine, candidate.threads),
+                task,
                 Plan(
                     give_up_ms=self._give_up_ms(),
-                    timeout=max(LEAST_SECONDS, self._ends - time.monotonic()),
+                    give_up_bytes=limits.memory_bytes,
+                    timeout=max(LEAST_SECONDS, _PART_OF_TIME * (self._ends - time.monotonic())),
                 ),
                 ceiling_bytes=ceiling,
                 on_progress=lambda part: self._progress(step, part),
@@ -97,13 +110,16 @@ class Trials:
         except MeasurementError as error:
             if error.reason != "memory":
                 raise
-            return {"failure": str(error), "ceiling": ceiling}
-        return {
+            return {"failure": str(error), "ceiling": ceiling}, error.over_ceiling
+        throttled = bool(device.state().throttled_now)
+        self.throttled |= throttled
+        entry = {
             "latencies_ms": [round(value, 3) for value in found.latencies_ms],
             "load_ms": round(found.load_ms, 1),
             "peak_bytes": found.peak_bytes,
             "stopped_early": found.stopped_early,
         }
+        return entry, not throttled
 
     def _entries(self, key: dict[str, Any]) -> list[dict[str, Any]]:
         """What is remembered of a candidate and tells something under these limits."""
@@ -113,12 +129,13 @@ class Trials:
             return []
 
     def _tells(self, entry: dict[str, Any]) -> bool:
+        limit = self._limits.memory_bytes
         if "failure" in entry:
-            ceiling, then = self._limits.memory_bytes, entry["ceiling"]
-            return ceiling is not None and then is not None and ceiling <= then
+            return limit is not None and limit <= MORE * entry["ceiling"]
         give_up_ms = self._give_up_ms()
         too_slow = give_up_ms is not None and min(entry["latencies_ms"]) > give_up_ms
-        return too_slow or not entry["stopped_early"]
+        too_large = limit is not None and entry["peak_bytes"] > limit
+        return too_slow or too_large or not entry["stopped_early"]
 
     def _outcome(self, entries: list[dict[str, Any]]) -> Outcome:
         """The worst of what several processes found."""
