@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,7 @@ from effnet_edge.preprocessing import preprocess
 
 if TYPE_CHECKING:
     from effnet_edge.frames import FrameSource
+    from effnet_edge.selection.limits import Limits
     from effnet_edge.selection.selection import Selection
     from effnet_edge.store import ModelStore
     from effnet_edge.streaming import FrameStream
@@ -78,7 +80,7 @@ class EdgeClassifier:
         self._session: Session | None = session
         self._process = os.getpid()
         self._selection: Selection | None = None
-        self._answer: dict[str, Any] | None = None
+        self._recall: Callable[[], Selection] | None = None
 
     @classmethod
     def load(
@@ -91,8 +93,8 @@ class EdgeClassifier:
 
         ``engine`` is ``onnxruntime``, ``litert`` or ``tflite-runtime``; by default an installed
         one that runs the file, and of a stored model the file that an installed engine runs.
-        ``threads`` defaults to the cores that this process may use. A name without a folder and
-        without ``.onnx`` or ``.tflite`` is looked for in the store first.
+        ``threads`` defaults to the fast cores that this process may use. A name without a folder
+        and without ``.onnx`` or ``.tflite`` is looked for in the store first.
 
         Raises ModelNotFoundError; ModelError for a file that is damaged, was changed since it was
         written, or isn't one of ours; EngineError if the engine is missing or fails; UsageError
@@ -163,7 +165,7 @@ class EdgeClassifier:
             # A file that was spoilt since: the choice is made again, and avoids it.
             with suppress(ModelError):
                 classifier = cls.load(Path(answer["path"]), answer["engine"], answer["threads"])
-                classifier._answer = answer
+                classifier._recall = partial(_recalled, answer, question.limits)
                 return classifier
         from effnet_edge.selection.choose import choose
 
@@ -229,10 +231,8 @@ class EdgeClassifier:
     @property
     def selection(self) -> Selection | None:
         """How `auto` chose this model; None for one that was loaded by name."""
-        if self._selection is None and self._answer is not None:
-            from effnet_edge.selection.selection import Selection
-
-            self._selection = Selection.from_json(self._answer["selection"])
+        if self._selection is None and self._recall is not None:
+            self._selection = self._recall()
         return self._selection
 
     def predict(self, image: ImageSource, top_k: int = 5) -> list[Prediction]:
@@ -382,6 +382,13 @@ class EdgeClassifier:
         powers = np.exp(logits.astype(np.float64) - float(logits.max()))
         total = powers.sum()
         return [Prediction(int(i), self.labels[i], float(powers[i] / total)) for i in order]
+
+
+def _recalled(answer: dict[str, Any], limits: Limits) -> Selection:
+    # Few ask, so that importing this waits for them.
+    from effnet_edge.selection.selection import Selection
+
+    return Selection.recalled(answer, limits)
 
 
 def _largest(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:

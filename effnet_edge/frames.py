@@ -49,20 +49,22 @@ class Source(ABC):
 
     ``live`` tells a source that goes on whether or not anybody looks, so that frames grow stale,
     from a recorded one. ``may_be_damaged`` says that a frame now and then which can't be decoded
-    is normal.
+    is normal. ``stopped`` is set once nobody wants any more frames.
     """
 
     live: bool
     may_be_damaged = False
+    stopped = False
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
         """Yield the frames, waiting for each."""
 
-    def stop(self) -> None:  # noqa: B027 - most need nothing
+    def stop(self) -> None:
         """Make `frames`, which another thread may be waiting in, end soon where that can be."""
+        self.stopped = True
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027 - most need nothing
         """Let go of what the source has opened, after `frames` has ended."""
 
 
@@ -83,44 +85,48 @@ class ImageFolder(Source):
 
 
 class MotionJpeg(Source):
-    """JPEG images from an open binary file, which stays open; a pipe is live, a file isn't."""
+    """JPEG images from an open binary file, which stays open; a pipe or a connection is live, a
+    file isn't. `stop` ends `frames` within a tenth of a second where a pipe is read, and with the
+    next bytes on Windows and where another library stands between, as for HTTPS."""
 
     may_be_damaged = True
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._stopped = False
         try:
-            self._descriptor: int | None = file.fileno()
+            descriptor: int | None = file.fileno()
         except (AttributeError, OSError):  # in memory
-            self._descriptor = None
-        is_regular = self._descriptor is None or stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self.live = not is_regular
+            descriptor = None
+        self.live = descriptor is not None and not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        # What comes out of any other object isn't what its descriptor gives: HTTPS is encrypted.
+        raw = file.raw if isinstance(file, io.BufferedReader) else file
+        self._descriptor = descriptor if self.live and isinstance(raw, io.FileIO) else None
 
     def frames(self) -> Iterator[Frame]:
         """Yield whole images as they arrive."""
         for data, lost in split_frames(self._read):
             yield Frame(lambda data=data: data, time.monotonic(), lost)  # type: ignore[misc]
 
-    def stop(self) -> None:
-        """End `frames`: within a tenth of a second, on Windows with the next bytes."""
-        self._stopped = True
-
     def _read(self) -> bytes:
-        if not self.live:
-            return b"" if self._stopped else self._file.read(_CHUNK)
-        while not self._stopped:
-            if self._readable():
+        while not self.stopped:
+            if self._descriptor is None:
+                # `read` of a buffered object would wait until there is so much.
+                read: Callable[[int], bytes] = getattr(self._file, "read1", self._file.read)
+                return read(_CHUNK)
+            if _readable(self._descriptor):
                 # Past Python's buffers, whose lock a waiting thread would hold to the very end.
-                return os.read(self._file.fileno(), _CHUNK)
+                return os.read(self._descriptor, _CHUNK)
         return b""
 
-    def _readable(self) -> bool:
-        if sys.platform == "win32":  # which can't wait for a pipe
-            return True
-        import select
 
-        return bool(select.select([self._file], [], [], _WAIT_SECONDS)[0])
+def _readable(descriptor: int) -> bool:
+    if sys.platform == "win32":  # which can't wait for a pipe
+        return True
+    import select
+
+    poll = select.poll()  # unlike select.select, for descriptors from 1024 too
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(_WAIT_SECONDS * 1e3))
 
 
 class OpenedMotionJpeg(MotionJpeg):
@@ -144,7 +150,6 @@ class Images(Source):
 
     def __init__(self, images: Iterable[ImageSource]) -> None:
         self._images = images
-        self._stopped = False
         self.live = not isinstance(images, Sized)
 
     def frames(self) -> Iterator[Frame]:
@@ -154,12 +159,8 @@ class Images(Source):
             if self.live and isinstance(image, np.ndarray):
                 image = image.copy()  # many libraries fill the same array again and again
             yield Frame(lambda image=image: image, captured)  # type: ignore[misc]
-            if self._stopped:
+            if self.stopped:
                 return
-
-    def stop(self) -> None:
-        """End `frames` after the image that the iterable is about to give."""
-        self._stopped = True
 
 
 def open_source(source: FrameSource, at_least: tuple[int, int] = (0, 0)) -> Source:

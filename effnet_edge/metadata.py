@@ -25,9 +25,9 @@ trusted."""
 FORMAT_VERSION = 1
 """Raised when a file could no longer be read by an older package."""
 
-# Terminals obey these, or can't encode them: the control characters, line and paragraph separators,
-# and halves of surrogate pairs.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Terminals obey these, or can't encode them: the control characters, line and paragraph
+separators, and halves of surrogate pairs."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ModelMetadata:
         """
         data = asdict(self)
         del data["labels"]
-        data["source"]["file"] = _UNPRINTABLE.sub("?", self.source.file)
+        data["source"]["file"] = UNPRINTABLE.sub("?", self.source.file)
         return json.dumps({"format": FORMAT_VERSION, **data}, indent=1, sort_keys=True)
 
     @classmethod
@@ -127,17 +127,17 @@ def _check(metadata: ModelMetadata) -> None:
         raise TypeError(f"fidelity is {metadata.fidelity!r}")
     for name, value in metadata.fidelity.items():
         _check_finite("fidelity", value)
-        if _UNPRINTABLE.search(name):
+        if UNPRINTABLE.search(name):
             raise ValueError(f"fidelity {name!r} has a control character")
     if not isinstance(metadata.quantization, dict):
         raise TypeError(f"quantization is {metadata.quantization!r}")
     for name, setting in metadata.quantization.items():
         if isinstance(setting, bool) or not isinstance(setting, (str, int)):
             raise TypeError(f"quantization's {name!r} is neither text nor a whole number")
-        if _UNPRINTABLE.search(f"{name}{setting}"):
+        if UNPRINTABLE.search(f"{name}{setting}"):
             raise ValueError(f"quantization's {name!r} has a control character")
     for index, label in enumerate(metadata.labels):
-        if _UNPRINTABLE.search(label):
+        if UNPRINTABLE.search(label):
             raise ValueError(f"label {index}, {label[:100]!r}, has a control character")
 
 
@@ -146,7 +146,7 @@ def _check_text(owner: ModelMetadata | Source, *names: str) -> None:
         value = getattr(owner, name)
         if not isinstance(value, str):
             raise TypeError(f"{name} is {type(value).__name__}, not text")
-        if _UNPRINTABLE.search(value):
+        if UNPRINTABLE.search(value):
             raise ValueError(f"{name} {value[:100]!r} has a control character")
 
 

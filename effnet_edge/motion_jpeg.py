@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from effnet_edge.errors import CameraError
 
 MAX_FRAME_BYTES = 1 << 26
+MAX_BYTES_BETWEEN_FRAMES = 1 << 22
 
 _START = b"\xff\xd8\xff"
 _START_OF_IMAGE, _END_OF_IMAGE = b"\xd8", b"\xd9"
@@ -26,6 +27,7 @@ def split_frames(read: Callable[[], bytes]) -> Iterator[tuple[bytes, int]]:
     buffer = bytearray()
     position = 0  # all before it is searched; 0: no image has begun
     lost = 0
+    passed_over = 0  # bytes since the last image
     found_any = False
     while chunk := read():
         buffer += chunk
@@ -33,8 +35,12 @@ def split_frames(read: Callable[[], bytes]) -> Iterator[tuple[bytes, int]]:
             if position == 0:
                 start = buffer.find(_START)
                 if start < 0:
+                    foreign = max(0, len(buffer) - len(_START) + 1)
+                    del buffer[:foreign]
+                    passed_over += foreign
                     break
                 del buffer[:start]
+                passed_over += start
                 position = len(_START) - 1
                 found_any = True
             marker = _MARKER.search(buffer, position)
@@ -45,7 +51,7 @@ def split_frames(read: Callable[[], bytes]) -> Iterator[tuple[bytes, int]]:
             if kind == _END_OF_IMAGE:
                 yield bytes(buffer[: marker.end()]), lost
                 del buffer[: marker.end()]
-                position = lost = 0
+                position = lost = passed_over = 0
             elif kind == _START_OF_IMAGE:
                 del buffer[: marker.start()]
                 position = len(_START) - 1
@@ -56,14 +62,14 @@ def split_frames(read: Callable[[], bytes]) -> Iterator[tuple[bytes, int]]:
                     position = marker.start()
                     break
                 position = marker.end() + int.from_bytes(length, "big")
-        if len(buffer) > MAX_FRAME_BYTES:
-            raise _foreign(len(buffer))
+        if len(buffer) > MAX_FRAME_BYTES or passed_over > MAX_BYTES_BETWEEN_FRAMES:
+            raise _foreign(passed_over + len(buffer))
     if buffer and not found_any:
-        raise _foreign(len(buffer))
+        raise _foreign(passed_over + len(buffer))
 
 
 def _foreign(size: int) -> CameraError:
     return CameraError(
-        f"there is no whole image in {size} bytes: give Motion JPEG, which 'rpicam-vid --codec "
-        "mjpeg -o -' and 'ffmpeg -i INPUT -f mjpeg -' write"
+        f"there is no whole image in {size} bytes: is it Motion JPEG? 'rpicam-vid --codec mjpeg "
+        "-o -' and 'ffmpeg -i INPUT -f mjpeg -' write it; without --codec rpicam-vid writes H.264"
     )

@@ -54,31 +54,49 @@ class FrameStream(Iterator[LabelledFrame]):
         on_damaged: Callable[[ImageError], object] | None,
         check: Callable[[], object],
     ) -> None:
-        self._source = source
         self._check = check
         self._process = os.getpid()
-        self._begun = self._closed = False
+        self._closed = self._released = False
+        self._taking = threading.Lock()
+        self._source = _Newest(source) if latest else source
         # Not a method: the generator would hold this object, which then nobody else could end.
-        self._frames = _label(source, predict, latest, on_damaged)
+        self._frames = _label(self._source, predict, on_damaged)
 
     def __next__(self) -> LabelledFrame:
-        if not self._closed:
+        if self._closed:
+            raise StopIteration
+        try:
             self._check()
-        self._begun = True
-        return next(self._frames)
+            with self._taking:
+                frame = next(self._frames)
+        except BaseException:
+            self.close()
+            raise
+        if self._closed:  # by another thread, meanwhile
+            self._release()
+            raise StopIteration
+        return frame
 
     def close(self) -> None:
         """End the stream and let its source go. Any number of times, and from any thread: one that
-        waits for a frame gets no more."""
-        if self._closed:
-            return
+        waits for a frame, or labels one, gets no more."""
         self._closed = True
-        if not self._begun and os.getpid() == self._process:
-            self._source.close()  # a generator that never began has no end either
+        self._release()
+
+    def _release(self) -> None:
+        # A forked child has neither the thread nor the right to turn its parent's camera off.
+        if os.getpid() != self._process:
+            return
+        if not self._taking.acquire(blocking=False):
+            self._source.stop()  # who takes a frame finds the stream closed, and comes here
+            return
         try:
-            self._frames.close()
-        except ValueError:  # another thread is in it, and closes it when the source ends
-            self._source.stop()
+            if not self._released:
+                self._released = True
+                self._frames.close()
+                self._source.close()
+        finally:
+            self._taking.release()
 
     def __enter__(self) -> FrameStream:
         return self
@@ -93,77 +111,82 @@ class FrameStream(Iterator[LabelledFrame]):
 def _label(
     source: Source,
     predict: Callable[[ImageSource], list[Prediction]],
-    latest: bool,
     on_damaged: Callable[[ImageError], object] | None,
 ) -> Generator[LabelledFrame, None, None]:
-    process = os.getpid()
-    newest = _Newest(source) if latest else None
-    frames = source.frames() if newest is None else newest.frames()
     index, dropped, damaged = -1, 0, 0
-    try:
-        for frame in frames:
-            started = time.monotonic()
-            index += 1 + frame.lost
-            dropped += frame.lost
-            try:
-                predictions = predict(frame.decode())
-            except ImageError as error:
-                damaged += 1
-                dropped += 1
-                if on_damaged is not None:
-                    on_damaged(error)
-                elif not source.may_be_damaged or damaged == _MOST_DAMAGED_IN_A_ROW:
-                    raise
-                continue
-            damaged = 0
-            done = time.monotonic()
-            yield LabelledFrame(
-                predictions,
-                index,
-                1e3 * (done - frame.captured),
-                1e3 * (done - started),
-                dropped,
-                frame.name,
-            )
-    finally:
-        # A forked child has neither the thread nor the right to turn its parent's camera off.
-        if os.getpid() == process:
-            if newest is None:
-                source.close()
-            else:
-                newest.stop()
+    for frame in source.frames():
+        if source.stopped:
+            return
+        started = time.monotonic()
+        index += 1 + frame.lost
+        dropped += frame.lost
+        try:
+            predictions = predict(frame.decode())
+        except ImageError as error:
+            damaged += 1
+            dropped += 1
+            if on_damaged is not None:
+                on_damaged(error)
+            elif not source.may_be_damaged or damaged == _MOST_DAMAGED_IN_A_ROW:
+                raise
+            continue
+        damaged = 0
+        done = time.monotonic()
+        yield LabelledFrame(
+            predictions,
+            index,
+            1e3 * (done - frame.captured),
+            1e3 * (done - started),
+            dropped,
+            frame.name,
+        )
 
 
-class _Newest:
+class _Newest(Source):
     """A slot for one frame: a thread puts each there, in place of one that nobody took."""
 
+    live = True
+
     def __init__(self, source: Source) -> None:
+        self.may_be_damaged = source.may_be_damaged
         self._source = source
         self._changed = threading.Condition()
         self._frame: Frame | None = None
         self._error: BaseException | None = None
         self._ended = False
-        self._thread = threading.Thread(target=self._read, name="effnet-edge frames", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def frames(self) -> Iterator[Frame]:
         """Wait for the newest frame, again and again, until the source ends or raises."""
+        thread = threading.Thread(target=self._read, name="effnet-edge frames", daemon=True)
+        thread.start()
+        self._thread = thread
         while True:
             with self._changed:
-                while self._frame is None and not self._ended:
+                while self._frame is None and not self._ended and not self.stopped:
                     self._changed.wait()
                 frame, self._frame = self._frame, None
             if frame is None:
-                if self._error is not None:
+                if self._error is not None and not self.stopped:
                     raise self._error
                 return
             yield frame
 
     def stop(self) -> None:
+        """End `frames` at once, and the thread as soon as the source can be stopped."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify()
+        self._source.stop()
+
+    def close(self) -> None:
         """End the thread, which closes the source. One that waits for frames of the caller's own
         iterable can't be woken: it ends with the next."""
-        self._source.stop()
-        self._thread.join(_SECONDS_TO_STOP)
+        self.stop()
+        if self._thread is None:
+            self._source.close()
+        elif self._thread is not threading.current_thread():  # which may be collecting garbage
+            self._thread.join(_SECONDS_TO_STOP)
 
     def _read(self) -> None:
         try:

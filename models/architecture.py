@@ -86,7 +86,7 @@ class Architecture:
     @property
     def name(self) -> str:
         """The model's name as files carry it: ``efficientnet-b2``, ``efficientnet-lite0``."""
-        return f"efficientnet-{'b' if self.family == 'standard' else 'lite'}{self.phi}"
+        return model_name(self.family, self.phi)
 
     @property
     def title(self) -> str:
@@ -124,6 +124,11 @@ _RELEASED: dict[Family, tuple[_Row, ...]] = {
         _Row(1.4, 1.8, 300, 0.3),
     ),
 }
+
+
+def model_name(family: Family, phi: int) -> str:
+    """What files call a member, without its precision: ``efficientnet-b2``."""
+    return f"efficientnet-{'b' if family == 'standard' else 'lite'}{phi}"
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

@@ -28,6 +28,7 @@ def facts(family="standard", phi=0, precision="int8", **changes) -> ModelFacts:
         "file": f"{name}.onnx",
         "size": 5_000_000,
         "sha256": "ab" * 32,
+        "faithful": True,
     }
     return ModelFacts(**{**values, **changes})
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bench_sessions as sessions
+import numpy as np
 import pytest
 import small_models
 
 from effnet_edge.bench import cells as bench_cells
-from effnet_edge.bench.cells import Wanted, plan_cells
+from effnet_edge.bench.cells import Wanted, asks_for, plan_cells
 from effnet_edge.engines import ENGINES
 from effnet_edge.store import ModelStore
 
@@ -73,6 +75,48 @@ def test_a_broken_member_of_the_family_is_no_missing_one(store):
             assert "not in the store" not in cell.error
     finally:
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "shown"),
+    [
+        ("efficientnet-b3-int8", {"precisions": ("int8",)}, True),
+        ("efficientnet-b3-int8", {"precisions": ("fp32",)}, False),
+        ("efficientnet-lite1-int8", {"lite": True}, True),
+        ("efficientnet-b3-int8", {"lite": True}, False),
+        ("flowers", {"lite": True, "precisions": ("int8",)}, True),
+        ("flowers", {"phis": (0,)}, False),
+    ],
+)
+def test_a_broken_model_is_told_of_unless_its_name_says_it_was_not_asked_for(
+    store, tmp_path, name, wanted, shown
+):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / f"{name}.onnx").write_bytes(b"\x08\x08 no model")
+    found = {cell.name for cell in planned(ModelStore(tmp_path), **wanted)}
+    assert (name in found) == shown
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        ({}, True),
+        ({"phis": (2,), "precisions": ("int8",)}, True),
+        ({"phis": (3,)}, False),
+        ({"lite": True}, False),
+        ({"precisions": ("fp32",)}, False),
+        ({"engines": ("onnxruntime",)}, False),
+        ({"threads": (2,)}, False),
+        ({"models": ("efficientnet-b2-*",)}, True),
+        ({"models": ("models/efficientnet-b2-int8.onnx",)}, True),
+        ({"models": ("flowers",)}, False),
+    ],
+    ids=str,
+)
+def test_what_was_measured_once_is_asked_for_again_by_the_same_words(wanted, asked):
+    model = sessions.facts(phi=2)
+    cell = sessions.a_cell(np.random.default_rng(0), 20.0, model, "litert", threads=4)
+    assert asks_for(Wanted(**{"threads": (4,), **wanted}), cell) == asked
 
 
 def test_lite_with_a_precision_names_what_to_convert(store):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from dataclasses import replace
 
 import bench_sessions as sessions
 import pytest
 
 from effnet_edge.bench import document
+from effnet_edge.bench.comparison import compare
+from effnet_edge.bench.page import page
 from effnet_edge.bench.results import MOST_LATENCIES
+from effnet_edge.bench.spreadsheet import to_csv
+from effnet_edge.cli.bench_report import print_comparison, print_session
 from effnet_edge.errors import BenchmarkError
 
 
@@ -90,7 +96,23 @@ def places(value, path=()):
 
 @pytest.mark.parametrize(
     "junk",
-    [None, True, -1, 0, 1.5, 1e300, 10**400, "x", "", [], {}, [None], {"a": {}}, "a\x1b[2J"],
+    [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        1e-320,
+        1e300,
+        10**400,
+        "x",
+        "",
+        [],
+        {},
+        [None],
+        {"a": {}},
+        "a\x1b[2J",
+    ],
     ids=repr,
 )
 def test_no_damage_to_a_document_escapes_as_another_error(text, junk):
@@ -116,6 +138,50 @@ def test_no_damage_to_a_document_escapes_as_another_error(text, junk):
         for cell in session.measured:
             assert cell.summary.p50 > 0
         document.to_json(session)
+        with redirect_stdout(io.StringIO()):
+            print_session(session)
+        to_csv([session]).encode()
+        page([session]).encode()
+        print_comparison_of(session)
+
+
+def print_comparison_of(session):
+    """Show it as the older and the newer half of a comparison."""
+    if session.measured:
+        with redirect_stdout(io.StringIO()):
+            comparison = compare(session, session)
+            print_comparison(comparison)
+            page([session], comparison)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("conditions",), [], "no conditions"),
+        (("started_s", 0), 100.0, "one after the other"),
+        (("started_s", 2), 0.0, "one after the other"),
+        (("latencies_ms", 0), 1e-320, "next to 0"),
+        (("min_ms",), 1e12, "beyond its shortest"),
+        (("max_ms",), 0.001, "beyond its shortest"),
+    ],
+)
+def test_a_round_that_no_device_can_have_run_is_refused(text, place, value, said):
+    data = json.loads(text)
+    holder = data["cells"][0]["rounds"][-1]
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    with pytest.raises(BenchmarkError, match=said):
+        document.from_json(json.dumps(data))
+
+
+def test_documents_from_before_faithfulness_was_noted_are_read(text):
+    data = json.loads(text)
+    for cell in data["cells"]:
+        if cell["model"]:
+            del cell["model"]["faithful"]
+    session = document.from_json(json.dumps(data))
+    assert all(cell.model.faithful for cell in session.measured)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])

@@ -220,6 +220,40 @@ def test_ticks_are_on_the_axis_and_not_too_many(low, high, most):
         assert ticks == sorted(set(ticks))
 
 
+def test_what_fits_is_no_model_that_lost_its_accuracy():
+    rng = np.random.default_rng(0)
+    cells = [
+        sessions.a_cell(rng, 12.0, sessions.facts(phi=0)),
+        sessions.a_cell(rng, 10.0, sessions.facts(phi=4, faithful=False)),
+    ]
+    html = page([sessions.a_session(cells)])
+    assert set(re.findall(r'class="pick">([^<]*)<', html)) == {"B0 int8"}
+    assert "follows its float network badly" in Reader(html).text
+
+
+def test_every_one_of_many_boards_has_a_colour_that_the_style_knows():
+    cells = sessions.a_board().cells[:2]
+    boards = [sessions.a_session(cells, board=f"board {number}") for number in range(10)]
+    html = page(boards)
+    styled = set(re.findall(r"svg \.(s\d+)", html))
+    drawn = {
+        kind
+        for _, attributes in Reader(html).elements
+        for kind in (attributes.get("class") or "").split()
+        if re.fullmatch(r"s\d+", kind)
+    }
+    assert drawn <= styled
+    assert len(drawn) == 8  # seven colours of boards, and the grey of the legend
+
+
+@pytest.mark.parametrize("value", [77.0, 0.0, 1e-320, 1e15])
+def test_an_axis_of_values_that_are_one_but_for_rounding_has_room(value):
+    for other in (value, value * (1 + 1e-15)):
+        low, high = drawing.padded([value, other])
+        assert low < value < high
+        assert drawing.Scale(low, high, 0, 100).ticks(7)
+
+
 def test_csv_has_a_line_a_cell_and_no_formula():
     cells = list(sessions.a_board().cells)
     cells[-1] = replace(cells[-1], name="=cmd|' /C calc'!A0", error="+1")

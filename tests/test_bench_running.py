@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import small_models
 
-from effnet_edge.bench import running
+from effnet_edge.bench import document, running
 from effnet_edge.bench.cells import PlannedCell
 from effnet_edge.bench.results import MOST_LATENCIES
 from effnet_edge.bench.running import Benchmark, Settings
+from effnet_edge.bench.spreadsheet import to_csv
 from effnet_edge.device import DeviceState
 from effnet_edge.measurement import Measurement, MeasurementError
 from effnet_edge.metadata import ModelMetadata
@@ -106,6 +107,39 @@ def test_a_cell_that_fails_keeps_its_reason_and_is_not_tried_again(monkeypatch, 
     assert (failed.error, failed.reason) == ("it takes more than 10 MB", "memory")
     assert failed.rounds == ()
     assert sum(progress) == pytest.approx(benchmark.measurements)
+
+
+def test_a_cell_that_the_system_refuses_is_a_row_and_the_others_go_on(monkeypatch, model, metadata):
+    bench = Bench(monkeypatch)
+    bench.answers[1] = OSError(28, "No space left on device")
+    benchmark = Benchmark(cells(model, metadata, 2), Settings(rounds=1))
+    benchmark.run(lambda what, part: None)
+    failed, other = benchmark.session().cells
+    assert (failed.rounds, failed.reason) == ((), "error")
+    assert "No space left" in failed.error
+    assert len(other.rounds) == 1
+
+
+def test_a_long_round_has_the_time_it_was_given():
+    for seconds in (2.0, 900.0, 5000.0):
+        plan = Settings(seconds=seconds).plan
+        assert plan.timeout > plan.seconds_limit + plan.warm_up_limit
+
+
+def test_a_result_holds_no_text_that_terminals_obey_or_files_refuse(monkeypatch, model, metadata):
+    bench = Bench(monkeypatch)
+    bench.answers[1] = MeasurementError("\x1b[2J" + 9000 * "\udcff", "crash")
+    planned = PlannedCell("\udcff\x1b[31m", "onnxruntime", 1, model, metadata)
+    missing = PlannedCell("a\nb", "", None, error="\x07 " + 9000 * "x")
+    benchmark = Benchmark([planned, missing], Settings(rounds=1))
+    said = []
+    benchmark.run(lambda what, part: said.append(what))
+    session = benchmark.session()
+    assert [cell.name for cell in session.cells] == ["??[31m", "a?b"]
+    assert session.cells[0].model.name == "??[31m"
+    assert not any("\x1b" in what for what in said)
+    assert document.from_json(document.to_json(session)).cells == session.cells
+    to_csv([session]).encode()
 
 
 def test_an_interruption_keeps_what_was_measured(monkeypatch, model, metadata):

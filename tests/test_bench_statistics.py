@@ -8,7 +8,7 @@ import bench_sessions as sessions
 import numpy as np
 import pytest
 
-from effnet_edge.bench import student
+from effnet_edge.bench import student, words
 from effnet_edge.bench.comparison import compare, holm
 from effnet_edge.bench.results import pareto_front
 from effnet_edge.bench.statistics import summarise, supported_percentile
@@ -151,7 +151,9 @@ def test_a_comparison_names_what_else_differs():
     assert "ai-edge-litert: none, now 2.3.0" in told
     assert "model-0 is another file" in told
     assert [change.cell.name for change in comparison.changes] == ["model-0"]
-    assert comparison.only_new == ("model-1 on onnxruntime, 1 threads",)
+    assert [words.title(cell) for cell in comparison.only_new] == [
+        "model-1 on onnxruntime, 1 thread"
+    ]
     assert len(comparison.only_old) == 2
 
 
@@ -166,6 +168,18 @@ def test_the_front_is_what_no_other_beats():
     points = [(10, 75.0), (12, 74.0), (9, 70.0), (30, 80.0), (30, 79.0), (30, 80.0), (40, 80.0)]
     assert pareto_front(points) == (2, 0, 3)
     assert pareto_front([]) == ()
+
+
+def test_a_model_that_does_not_follow_its_float_network_has_no_place_on_the_front():
+    rng = np.random.default_rng(0)
+    cells = [
+        sessions.a_cell(rng, 20.0, sessions.facts(phi=0)),
+        sessions.a_cell(rng, 10.0, sessions.facts(phi=4, faithful=False)),
+    ]
+    session = sessions.a_session(cells)
+    assert cells[1].accuracy is None
+    assert session.front == {cells[0].key}
+    assert words.remarks(cells[1], sustained=False) == ["follows its float network badly"]
 
 
 def test_a_hot_device_is_seen_to_slow_down():

@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image
+from small_models import write_small_models
 
 from effnet_edge.cli import main
+from effnet_edge.metadata import Source
 from effnet_edge.store import ModelStore
 
 LITE0 = "efficientnet-lite0-fp32"
@@ -106,6 +109,25 @@ def test_predict_errors_say_what_to_do(lite0_store, capsys, arguments, said, sta
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.out == ""
+
+
+def test_predict_takes_the_model_that_is_expected_to_label_best(empty_home, tmp_path, capsys):
+    """By the same merit as `select`: weights of one's own count as their architecture's usual ones,
+    and a quantized model that doesn't follow its float network as none."""
+    source = Source("weights.pth", "ab" * 32, "timm")
+    changes = {
+        "published": {"phi": 0, "source": replace(source, top1=77.7)},
+        "own": {"phi": 3, "source": source},
+        "broken": {"phi": 5, "source": source, "fidelity": {"snr_db": 3.0}},
+    }
+    store = ModelStore()
+    for name, change in changes.items():
+        model = write_small_models(tmp_path / name, name=name, **change)["onnx"]
+        store.write(name, "onnx", model.read_bytes())
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (60, 50)).save(photo)
+    assert main(["predict", str(photo)]) == 0
+    assert "using own (choose with --model)" in capsys.readouterr().err
 
 
 def test_predict_in_an_empty_store_says_how_to_begin(empty_home, capsys):

@@ -90,11 +90,22 @@ def test_json_is_an_object_on_a_line_for_each_frame(store, folder, home, capsys)
             assert frame["predictions"] == [vars(prediction) for prediction in expected]
 
 
-def test_frames_and_seconds_end_it(store, folder, capsys):
+def test_so_many_frames_end_it(store, folder, capsys):
     assert main(["predict", "--stream", str(folder), "--frames", "2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-    assert main(["predict", "--stream", str(folder), "--seconds", "0.001"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a reader of a pipe can't be woken there")
+@pytest.mark.parametrize("kind", ["silent", "damaged"])
+def test_so_many_seconds_end_it_though_no_frame_is_labelled(store, kind, monkeypatch, capsys):
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as file, os.fdopen(writing, "wb", 0) as other:
+        monkeypatch.setattr("effnet_edge.cli.predict_stream._standard_input", lambda: file)
+        if kind == "damaged":
+            other.write(b"\xff\xd8\xff\xe0\0\x04no\xff\xd9" * 9)
+        assert main(["predict", "--stream", "-", "--seconds", "0.2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("0 frames in ")
 
 
 def test_an_unreadable_file_is_named_and_the_others_are_labelled(store, folder, capsys):
@@ -184,6 +195,9 @@ def test_a_reader_that_leaves_ends_it_quietly(home, folder):
     [
         ([], "give images", 2),
         (["--stream", "0", "photo.jpg"], "either images or --stream", 2),
+        (["photo.jpg", "--percentile", "99"], "--percentile is about limits", 2),
+        (["--stream", "0", "--percentile", "95"], "--percentile is about limits", 2),
+        (["photo.jpg", "--nearest"], "--nearest is about limits", 2),
         (["photo.jpg", "--frames", "2"], "for --stream", 2),
         (["photo.jpg", "--seconds", "2"], "for --stream", 2),
         (["--stream", ""], "variable unset", 2),
@@ -215,8 +229,12 @@ def test_a_budget_chooses_the_model(store, folder, monkeypatch, capsys):
     monkeypatch.setattr(EdgeClassifier, "auto", auto)
     photo = str(folder / "0.png")
     assert main(["predict", photo, "--budget-ms", "30", "--memory-mb", "200"]) == 0
-    assert (asked["budget_ms"], asked["memory_mb"], asked["percentile"]) == (30, 200, 95)
+    assert (asked["budget_ms"], asked["memory_mb"], asked["strict"]) == (30, 200, True)
+    assert "percentile" not in asked  # as `auto` has it
     assert f"using {NAME}" in capsys.readouterr().err
+    limits = ["--budget-ms", "30", "--percentile", "99", "--nearest"]
+    assert main(["predict", photo, *limits]) == 0
+    assert (asked["percentile"], asked["strict"]) == (99, False)
     asked.clear()
     assert main(["predict", photo]) == 0
     assert not asked

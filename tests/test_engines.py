@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -214,11 +216,28 @@ def stderr_of(program: str) -> str:
     return run.stderr
 
 
-def test_a_model_is_loaded_without_a_word_on_stderr(models):
+def shown_by(program: str) -> str:
+    """What a person sees whose terminal is the program's stderr."""
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", 0) as screen:
+        try:
+            run = subprocess.Popen([sys.executable, "-c", program], stderr=theirs)
+        finally:
+            os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # Linux says EIO once nobody has it open
+            while data := screen.read(1 << 10):
+                said += data
+        assert run.wait(timeout=60) == 0, said
+    return said.decode().replace("\r\n", "\n")
+
+
+def test_a_model_is_loaded_without_a_word_on_a_terminal(models):
     assert "tflite" in models
     for name in INSTALLED:
         path = models[ENGINES[name].format]
-        said = stderr_of(f"""
+        said = shown_by(f"""
 from pathlib import Path
 from effnet_edge.engines import ENGINES, open_session
 open_session(Path({str(path)!r}), ENGINES[{name!r}])
@@ -248,9 +267,16 @@ else:
 """
 
 
-def test_all_but_the_one_known_line_reaches_stderr():
-    said = stderr_of(NOISY + "print('after', file=sys.stderr)")
+def test_all_but_the_one_known_line_reaches_a_terminal():
+    said = shown_by(NOISY + "print('after', file=sys.stderr)")
     assert said == "WARNING: old\nfrom Python\nERROR: no kernelafter\n"
+
+
+def test_the_last_words_of_an_engine_that_aborts_reach_a_file():
+    program = NOISY.replace('raise ValueError("broken")', "os.abort()")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "WARNING: old\nfrom Python\nERROR: no kernel" in run.stderr
 
 
 def test_a_model_is_loaded_where_stderr_is_closed(models):
@@ -388,10 +414,11 @@ class Options:
 def test_exact_int8_products_are_asked_for_on_x86_without_vnni_only(
     machine, flags, asked, monkeypatch, tmp_path
 ):
-    cpu_info = tmp_path / "cpuinfo"
+    (tmp_path / "proc").mkdir()
+    cpu_info = tmp_path / "proc/cpuinfo"
     cpu_info.write_text(f"processor\t: 0\nvendor_id\t: X\nflags\t\t: {flags}\n")
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr("effnet_edge.engines.onnxruntime._CPU_INFO", cpu_info)
+    monkeypatch.setattr("effnet_edge.engines.onnxruntime._ROOT", tmp_path)
     options = Options()
     ask_for_exact_products(options)
     assert options.entries == ({"session.x64quantprecision": "1"} if asked else {})
@@ -399,7 +426,7 @@ def test_exact_int8_products_are_asked_for_on_x86_without_vnni_only(
 
 def test_exact_int8_products_are_asked_for_where_the_processor_does_not_say(monkeypatch, tmp_path):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("effnet_edge.engines.onnxruntime._CPU_INFO", tmp_path / "nothing")
+    monkeypatch.setattr("effnet_edge.engines.onnxruntime._ROOT", tmp_path / "nothing")
     options = Options()
     ask_for_exact_products(options)
     assert options.entries

@@ -105,10 +105,23 @@ def test_what_is_no_motion_jpeg_says_what_to_ask_for(data):
 
 def test_a_stream_of_something_else_is_not_read_into_memory_for_ever(monkeypatch):
     monkeypatch.setattr("effnet_edge.motion_jpeg.MAX_FRAME_BYTES", 1000)
-    with pytest.raises(CameraError, match="no whole image in 1"):
-        next(split_frames(lambda: b"x" * 100))
+    monkeypatch.setattr("effnet_edge.motion_jpeg.MAX_BYTES_BETWEEN_FRAMES", 2000)
     with pytest.raises(CameraError, match="no whole image in 1"):
         next(split_frames(lambda: b"\xff\xd8\xff" + b"x" * 100))
+    h264 = b"\0\0\0\1gB\xff" + b"x" * 93
+    with pytest.raises(CameraError, match=r"no whole image in 2.*--codec mjpeg"):
+        next(split_frames(lambda: h264))
+    frames = split_frames(iter([IMAGES[0], *[h264] * 50]).__next__)
+    assert next(frames) == (IMAGES[0], 0)
+    with pytest.raises(CameraError, match="no whole image in 2"):
+        next(frames)
+
+
+def test_what_stands_between_images_is_not_kept(monkeypatch):
+    """Searching it again with each piece would take ever longer."""
+    monkeypatch.setattr("effnet_edge.motion_jpeg.MAX_FRAME_BYTES", len(IMAGES[0]) + 200)
+    pieces = [b"x" * 100] * 1000 + [IMAGES[0][:2], IMAGES[0][2:]]
+    assert next(split_frames(iter(pieces).__next__)) == (IMAGES[0], 0)
 
 
 def test_random_bytes_never_hang_or_crash():

@@ -205,6 +205,68 @@ def test_an_array_that_is_filled_again_and_again_is_not_mixed_up(one):
         baton.end()
 
 
+# Motion JPEG from what isn't a plain file
+
+
+class Decrypted(io.BufferedIOBase):
+    """Like a response over HTTPS: what it gives isn't what its descriptor has."""
+
+    def __init__(self, descriptor: int, pieces) -> None:
+        self.descriptor = descriptor
+        self.pieces = iter(pieces)
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def read1(self, size: int = -1) -> bytes:
+        return next(self.pieces, b"")
+
+
+@pytest.fixture
+def pipe():
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as outlet, os.fdopen(writing, "wb", 0) as inlet:
+        yield outlet, inlet
+
+
+def test_objects_that_have_a_descriptor_are_asked_themselves(one, pipe):
+    outlet, inlet = pipe
+    inlet.write(b"\x17\x03\x03 encrypted")
+    inlet.close()
+    images = [jpeg(photo) for photo in PHOTOS]
+    source = open_source(Decrypted(outlet.fileno(), images))
+    assert source.live
+    assert [frame.decode() for frame in source.frames()] == images
+
+
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_silent_pipe_can_be_stopped_even_with_a_buffer(one, pipe, buffering):
+    outlet, inlet = pipe
+    inlet.write(jpeg(PHOTOS[0]))
+    with (
+        os.fdopen(outlet.fileno(), "rb", buffering, closefd=False) as file,
+        closing(one.stream(file)) as stream,
+    ):
+        assert next(stream).predictions == one.predict(jpeg(PHOTOS[0]))
+
+
+def test_descriptors_beyond_what_select_takes_are_read(one, pipe):
+    outlet, inlet = pipe
+    resource = pytest.importorskip("resource", reason="Windows has no such descriptors")
+    high = 1100
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] <= high:
+        pytest.skip("this process may not have so many files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], high + 1), limits[1]))
+    try:
+        os.dup2(outlet.fileno(), high)
+        inlet.write(jpeg(PHOTOS[0]))
+        with os.fdopen(high, "rb", 0) as file, closing(one.stream(file)) as stream:
+            assert next(stream).index == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 # The end
 
 
@@ -306,13 +368,84 @@ def test_another_thread_may_end_a_stream_that_waits(one, fake, latest):
     assert fake.closed
 
 
-def test_a_closed_classifier_ends_its_streams_with_a_clear_error(models):
+def test_another_thread_may_end_a_stream_whose_iterable_is_silent(one, monkeypatch):
+    monkeypatch.setattr("effnet_edge.streaming._SECONDS_TO_STOP", 0.05)
+    baton = Baton()
+    stream = one.stream(iter(baton))
+    baton.first(stream)
+    threading.Timer(0.1, stream.close).start()
+    assert list(stream) == []
+    (reader,) = (thread for thread in threading.enumerate() if "effnet" in thread.name)
+    baton.end()
+    reader.join(10)
+
+
+def closed_elsewhere(stream) -> None:
+    thread = threading.Thread(target=stream.close)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("when", ["between", "labelling"])
+@pytest.mark.parametrize("latest", [False, True])
+@pytest.mark.parametrize("kind", ["list", "generator", "folder", "motion jpeg", "own"])
+def test_no_frame_comes_from_a_stream_that_another_thread_closed(
+    one, monkeypatch, tmp_path, kind, latest, when
+):
+    for index, photo in enumerate(PHOTOS):
+        Image.fromarray(photo).save(tmp_path / f"{index}.png")
+    source = {
+        "list": list(PHOTOS),
+        "generator": iter(PHOTOS),
+        "folder": tmp_path,
+        "motion jpeg": io.BytesIO(b"".join(jpeg(photo) for photo in PHOTOS)),
+        "own": "anything",
+    }[kind]
+    opened = Opened(latest, PHOTOS)
+    if kind == "own":
+        monkeypatch.setattr("effnet_edge.frames.open_source", lambda *args: opened)
+    labelled = []
+    predict = one.logits
+
+    def logits(image):
+        labelled.append(image)
+        if when == "labelling":
+            closed_elsewhere(stream)
+        return predict(image)
+
+    monkeypatch.setattr(one, "logits", logits)
+    stream = one.stream(source, latest=latest)
+    if when == "between":
+        next(stream)
+        closed_elsewhere(stream)
+    assert list(stream) == [] and len(labelled) == 1
+    assert kind != "own" or opened.closed == 1
+
+
+def test_a_folder_of_unreadable_files_ends_when_another_thread_closes_the_stream(one, tmp_path):
+    for index in range(9):
+        (tmp_path / f"{index}.png").write_bytes(b"no image")
+    told = []
+
+    def tell(error):
+        told.append(error)
+        closed_elsewhere(stream)
+
+    stream = one.stream(tmp_path, on_damaged=tell)
+    assert list(stream) == [] and len(told) == 1
+
+
+def test_a_closed_classifier_ends_its_streams_with_a_clear_error(models, monkeypatch):
     classifier = EdgeClassifier.load(models["onnx"])
-    stream = classifier.stream(list(PHOTOS))
+    opened = Opened(True, PHOTOS)
+    with monkeypatch.context() as patch:
+        patch.setattr("effnet_edge.frames.open_source", lambda *args: opened)
+        stream = classifier.stream(0)
     next(stream)
     classifier.close()
     with pytest.raises(EngineError, match="closed"):
         next(stream)
+    assert opened.closed == 1 and list(stream) == []
     with pytest.raises(EngineError, match="closed"):
         classifier.stream(0)
 
@@ -396,7 +529,9 @@ def test_a_camera_gives_its_newest_frame_and_is_let_go(one, fake):
         fake.send(image.tobytes())
         while fake.filled:
             time.sleep(0.001)
-    time.sleep(0.05)
+    slot = stream._source
+    while slot._frame is None or slot._frame.lost < 4:
+        time.sleep(0.001)
     frame = next(stream)
     assert frame.predictions == one.predict(grey[5])
     assert (frame.index, frame.dropped) == (5, 4)

@@ -7,15 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import get_args
 
+from effnet_edge.bench.results import Cell, ModelFacts
 from effnet_edge.engines import ENGINES, Engine, available_engines
 from effnet_edge.errors import EffnetEdgeError, ModelNotFoundError
 from effnet_edge.files import user_path
-from effnet_edge.metadata import ModelMetadata
+from effnet_edge.metadata import ModelMetadata, Precision
 from effnet_edge.model_file import ModelFormat, model_format, read_metadata
+from effnet_edge.models.architecture import Family, model_name, phis
 from effnet_edge.store import FORMATS, ModelStore, command_that_makes
 
-_PRECISIONS = ("fp32", "fp16", "int8")
+_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,23 @@ def plan_cells(wanted: Wanted, store: ModelStore) -> tuple[PlannedCell, ...]:
     return tuple(cells)
 
 
+def asks_for(wanted: Wanted, cell: Cell) -> bool:
+    """Whether ``cell`` of an earlier benchmark would be run now, were its model still there.
+
+    Where no engines were asked for, that is so of any, installed or not.
+    """
+    if wanted.models and not any(_is_called(cell, text) for text in wanted.models):
+        return False
+    if wanted.engines and cell.engine not in wanted.engines:
+        return False
+    return cell.threads in wanted.threads and (cell.model is None or _fits(cell.model, wanted))
+
+
+def _is_called(cell: Cell, text: str) -> bool:
+    named = cell.model is not None and cell.model.file == Path(text).name
+    return named or fnmatchcase(cell.name, text)
+
+
 def _files(wanted: Wanted, store: ModelStore) -> Iterator[_File]:
     stored = [_File(m.name, m.format, m.path, m.metadata, m.error) for m in store.list()]
     if not wanted.models:
@@ -121,8 +141,15 @@ def _file_at(path: Path) -> _File:
 def _is_wanted(file: _File, wanted: Wanted) -> bool:
     metadata = file.metadata
     if metadata is None:  # of a broken file there is the name alone
-        restricted = wanted.phis or wanted.lite or wanted.precisions
-        return bool(wanted.models) or not restricted or file.name in _member_names(wanted)
+        if wanted.models or file.name in _member_names(wanted):
+            return True
+        # A name of the user's own doesn't tell what the file would have been.
+        return not wanted.phis and file.name not in _member_names(Wanted(threads=()))
+    return _fits(metadata, wanted)
+
+
+def _fits(metadata: ModelMetadata | ModelFacts, wanted: Wanted) -> bool:
+    """Whether a model is of the family, size and precision that were asked for."""
     if (wanted.phis or wanted.lite) and metadata.family != ("lite" if wanted.lite else "standard"):
         return False
     if wanted.phis and metadata.phi not in wanted.phis:
@@ -130,17 +157,17 @@ def _is_wanted(file: _File, wanted: Wanted) -> bool:
     return not wanted.precisions or metadata.precision in wanted.precisions
 
 
-def _member_names(wanted: Wanted) -> list[str]:
-    """What the store calls the members of the family that were asked for."""
-    return [
-        f"{_member(wanted, phi)}-{precision}"
-        for phi in wanted.phis
+def _member_names(wanted: Wanted) -> set[str]:
+    """What the store calls the members of the families that were asked for."""
+    families: tuple[Family, ...] = ("lite",) if wanted.lite else ("standard", "lite")
+    if wanted.phis and not wanted.lite:
+        families = ("standard",)
+    return {
+        f"{model_name(family, phi)}-{precision}"
+        for family in families
+        for phi in wanted.phis or phis(family)
         for precision in wanted.precisions or _PRECISIONS
-    ]
-
-
-def _member(wanted: Wanted, phi: int) -> str:
-    return f"efficientnet-{'lite' if wanted.lite else 'b'}{phi}"
+    }
 
 
 def _missing_members(wanted: Wanted, files: Sequence[_File]) -> list[_File]:
@@ -151,7 +178,7 @@ def _missing_members(wanted: Wanted, files: Sequence[_File]) -> list[_File]:
     broken = {file.name for file in files if file.metadata is None}
     missing = []
     for phi in wanted.phis:
-        name = _member(wanted, phi)
+        name = model_name("lite" if wanted.lite else "standard", phi)
         lacking = [each for each in wanted.precisions or _PRECISIONS if (phi, each) not in there]
         names = [f"{name}-{each}" for each in lacking]
         if wanted.precisions:

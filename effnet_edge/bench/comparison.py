@@ -58,13 +58,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sessions: the cells of both, those of only one (by name), and what else differs."""
+    """Two sessions: the cells that both measured, those that one did, and what else differs."""
 
     old: Session
     new: Session
     changes: tuple[Change, ...]
-    only_old: tuple[str, ...]
-    only_new: tuple[str, ...]
+    only_old: tuple[Cell, ...]
+    only_new: tuple[Cell, ...]
     differences: tuple[str, ...]
 
     def regressions(self, percent: float) -> tuple[Change, ...]:
@@ -74,6 +74,11 @@ class Comparison:
             for change in self.changes
             if change.verdict == "slower" and change.ratio > 1 + percent / 100
         )
+
+    @property
+    def untold(self) -> tuple[Change, ...]:
+        """The cells of which nothing can be said, for want of rounds."""
+        return tuple(change for change in self.changes if change.verdict == "can't tell")
 
 
 def compare(old: Session, new: Session) -> Comparison:
@@ -100,8 +105,8 @@ def compare(old: Session, new: Session) -> Comparison:
         old,
         new,
         tuple(changes),
-        only_old=tuple(_words(cell) for key, cell in before.items() if key not in after),
-        only_new=tuple(_words(cell) for key, cell in after.items() if key not in before),
+        only_old=tuple(cell for key, cell in before.items() if key not in after),
+        only_new=tuple(cell for key, cell in after.items() if key not in before),
         differences=(*_differences(old, new), *_changed_files(pairs)),
     )
 
@@ -200,8 +205,3 @@ def _changed_files(pairs: Sequence[tuple[Cell, Cell]]) -> list[str]:
         if old.model is not None and new.model is not None and old.model.sha256 != new.model.sha256
     }
     return [f"{name} is another file than it was" for name in changed]
-
-
-def _words(cell: Cell) -> str:
-    threads = "" if cell.threads is None else f", {cell.threads} threads"
-    return f"{cell.name} on {cell.engine}{threads}"

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from effnet_edge.bench.results import MOST_LATENCIES, Cell, Conditions, ModelFacts, Round, Session
+from effnet_edge.bench.results import (
+    LEAST_LATENCY_MS,
+    MOST_LATENCIES,
+    MOST_ROUNDS,
+    MOST_TEXT,
+    Cell,
+    Conditions,
+    ModelFacts,
+    Round,
+    Session,
+    clean,
+)
 from effnet_edge.errors import BenchmarkError
 from effnet_edge.files import atomic_write, open_regular
 
@@ -24,11 +35,8 @@ VERSION = 1
 """Raised when an older effnet-edge could no longer read the document."""
 
 _MOST_BYTES = 1 << 30
-_MOST_TEXT = 4000
 _MOST_CELLS = 10_000
 _LARGEST = 1e15
-# What terminals obey, and halves of surrogate pairs, which can't be encoded.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _T = TypeVar("_T")
 
@@ -113,7 +121,7 @@ def _cell(data: dict[str, Any]) -> Cell:
         engine=_text(data["engine"]),
         threads=_optional(data["threads"], _count),
         model=_optional(data["model"], _model),
-        rounds=_many(data["rounds"], _round, 1000),
+        rounds=_many(data["rounds"], _round, MOST_ROUNDS),
         error=_optional(data["error"], _text),
         reason=_optional(data["reason"], _text),
     )
@@ -130,12 +138,14 @@ def _model(data: dict[str, Any]) -> ModelFacts:
         classes=_count(data["classes"]),
         parameters=_count(data["parameters"]),
         macs=_count(data["macs"]),
-        top1=_optional(data["top1"], _amount),
-        usual_top1=_optional(data["usual_top1"], _amount),
+        top1=_optional(data["top1"], _percentage),
+        usual_top1=_optional(data["usual_top1"], _percentage),
         weights=_text(data["weights"]),
         file=_text(data["file"]),
         size=_count(data["size"]),
         sha256=_optional(data["sha256"], _text),
+        # Documents from before it was noted lack it.
+        faithful=_boolean(data.get("faithful", True)),
     )
 
 
@@ -150,22 +160,31 @@ def _round(data: dict[str, Any]) -> Round:
     for name, values in series.items():
         if len(values) != len(latencies):
             raise ValueError(f"a round has {len(latencies)} latencies and {len(values)} {name}")
+    started = series["started_s"]
+    if started[0] != 0 or any(later < earlier for earlier, later in pairwise(started)):
+        raise ValueError("the runs of a round didn't start one after the other, from 0 on")
+    shortest, longest = _time(data["min_ms"]), _time(data["max_ms"])
+    if not shortest <= min(latencies) <= max(latencies) <= longest:
+        raise ValueError("a round has latencies beyond its shortest or longest")
+    conditions = _many(data["conditions"], _conditions, 1_000_000)
+    if not conditions:
+        raise ValueError("a round has no conditions")
     runs = _count(data["runs"])
     if runs < len(latencies):
         raise ValueError(f"a round of {runs} runs has {len(latencies)} latencies")
     return Round(
         runs=runs,
-        min_ms=_time(data["min_ms"]),
-        max_ms=_time(data["max_ms"]),
+        min_ms=shortest,
+        max_ms=longest,
         mean_ms=_time(data["mean_ms"]),
         latencies_ms=latencies,
         preprocessing_ms=series["preprocessing_ms"],
         inference_ms=series["inference_ms"],
-        started_s=series["started_s"],
+        started_s=started,
         load_ms=_amount(data["load_ms"]),
         peak_bytes=_count(data["peak_bytes"]),
         warmup_runs=_count(data["warmup_runs"]),
-        conditions=_many(data["conditions"], _conditions, 1_000_000),
+        conditions=conditions,
         throttling=_many(data["throttling"], _text, 100),
     )
 
@@ -190,9 +209,9 @@ def _optional(value: Any, parse: Callable[[Any], _T]) -> _T | None:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _MOST_TEXT:
+    if not isinstance(value, str) or len(value) > MOST_TEXT:
         raise TypeError(f"{str(value)[:40]!r} stands where text is expected")
-    return _UNPRINTABLE.sub(" ", value)
+    return clean(value)
 
 
 def _texts(values: Any) -> dict[str, str]:
@@ -226,8 +245,14 @@ def _amount(value: Any) -> float:
 
 
 def _time(value: Any) -> float:
-    if _amount(value) == 0:
-        raise ValueError("a latency is 0")
+    if _amount(value) < LEAST_LATENCY_MS:
+        raise ValueError("a latency is next to 0")
+    return float(value)
+
+
+def _percentage(value: Any) -> float:
+    if _amount(value) > 100:
+        raise ValueError("a percentage is above 100")
     return float(value)
 
 

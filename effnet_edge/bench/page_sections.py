@@ -6,18 +6,24 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from effnet_edge.bench import words
-from effnet_edge.bench.charts.accuracy import accuracy_chart, plotted
+from effnet_edge.bench.charts.accuracy import FRAME_RATES, accuracy_chart, plotted
 from effnet_edge.bench.charts.changes import change_chart
 from effnet_edge.bench.charts.distributions import distribution_chart
-from effnet_edge.bench.charts.drawing import both_widths, mark, milliseconds, safe, svg
+from effnet_edge.bench.charts.drawing import (
+    COLOURS,
+    GREY,
+    both_widths,
+    mark,
+    milliseconds,
+    safe,
+    svg,
+)
 from effnet_edge.bench.charts.heat import heat_chart
 from effnet_edge.bench.comparison import Comparison
 from effnet_edge.bench.page_table import change_table
 from effnet_edge.bench.results import Cell, Session
 from effnet_edge.bench.sustained import slowing
 from effnet_edge.engines import ENGINES
-
-_FRAME_RATES = (60, 30, 10, 1)
 
 
 def facts(session: Session) -> str:
@@ -49,7 +55,7 @@ def fits(sessions: Sequence[Session]) -> Iterable[str]:
         if len(sessions) > 1:
             yield f"<h3>{safe(session.board)}</h3>"
         yield '<ul class="fits">'
-        for rate in _FRAME_RATES:
+        for rate in FRAME_RATES:
             yield _fit(session, rate)
         yield "</ul>"
 
@@ -112,7 +118,7 @@ def accuracy(sessions: Sequence[Session]) -> Iterable[str]:
             "accuracy, at that of the usual weights of the same network."
         )
     if left_out:
-        caption += f" Of no network whose accuracy is known, and so not drawn: {left_out}."
+        caption += f" Of no known accuracy, and so not drawn: {left_out}."
     yield f"<figcaption>{caption}</figcaption></figure>"
 
 
@@ -151,8 +157,8 @@ def heat(sessions: Sequence[Session]) -> Iterable[str]:
             threads = f"{cell.threads} thread{'s' if cell.threads != 1 else ''}"
             yield f"<h3>{safe(f'{where}{cell.title} on {cell.engine}, {threads}')}</h3>"
             yield (
-                f"<p class='soft'>First {change.seconds:.0f} s: {milliseconds(change.first)} ms. "
-                f"Last {change.seconds:.0f} s: {milliseconds(change.last)} ms "
+                f"<p class='soft'>First {change.seconds:.2g} s: {milliseconds(change.first)} ms. "
+                f"Last {change.seconds:.2g} s: {milliseconds(change.last)} ms "
                 f"({words.percent(change.ratio)}).</p>"
             )
             colour = _colour(sessions, board, cell)
@@ -194,9 +200,14 @@ def devices(sessions: Sequence[Session]) -> Iterable[str]:
 def _colour(sessions: Sequence[Session], board: int, cell: Cell) -> int:
     """Boards have colours where there are several, engines otherwise."""
     if len(sessions) > 1:
-        return board
+        return _board_colour(board)
     engines = list(ENGINES)
     return engines.index(cell.engine) if cell.engine in engines else len(engines)
+
+
+def _board_colour(board: int) -> int:
+    """More boards than colours share them; the tips and the table tell them apart."""
+    return board % COLOURS
 
 
 def _legend(sessions: Sequence[Session], cells: Sequence[Cell]) -> str:
@@ -206,15 +217,18 @@ def _legend(sessions: Sequence[Session], cells: Sequence[Cell]) -> str:
 
     entries = []
     if len(sessions) > 1:
-        entries += [(sign("", "int8", n), session.board) for n, session in enumerate(sessions)]
+        entries += [
+            (sign("", "int8", _board_colour(board)), session.board)
+            for board, session in enumerate(sessions)
+        ]
     several = len(sessions) > 1
     for engine in dict.fromkeys(cell.engine for cell in cells):
         first = next(cell for cell in cells if cell.engine == engine)
         entries.append(
-            (sign(engine, "int8", 7 if several else _colour(sessions, 0, first)), engine)
+            (sign(engine, "int8", GREY if several else _colour(sessions, 0, first)), engine)
         )
     for precision in dict.fromkeys(cell.model.precision for cell in cells if cell.model):
-        entries.append((sign("onnxruntime", precision, 7), precision))
+        entries.append((sign("onnxruntime", precision, GREY), precision))
     return (
         '<ul class="legend">'
         + "".join(f"<li>{drawn}{safe(name)}</li>" for drawn, name in entries)

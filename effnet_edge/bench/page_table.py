@@ -68,9 +68,9 @@ def change_table(comparison: Comparison) -> str:
             + f'<td class="t {kind}">{safe(change.verdict)}</td></tr>'
         )
     left = [
-        f"<p class='soft'>Only {when}: {safe(', '.join(names))}.</p>"
-        for when, names in (("then", comparison.only_old), ("now", comparison.only_new))
-        if names
+        f"<p class='soft'>Only {when}: {safe('; '.join(map(words.title, cells)))}.</p>"
+        for when, cells in (("then", comparison.only_old), ("now", comparison.only_new))
+        if cells
     ]
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Changes">\n'

@@ -8,9 +8,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from effnet_edge.bench.statistics import Summary, summarise
+from effnet_edge.metadata import UNPRINTABLE
+from effnet_edge.models.architecture import Family, model_name
 
 MOST_LATENCIES = 10_000
 """So many of a round are kept: enough for every percentile, small enough to mail."""
+MOST_ROUNDS = 1000
+"""Of a cell."""
+MOST_TEXT = 4000
+"""Characters of any one text: an engine's last words can be long."""
+LEAST_LATENCY_MS = 0.001
+"""The last place of a latency in a document; a prediction takes longer."""
+
+_PREFIXES: dict[Family, str] = {"standard": "B", "lite": "Lite"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class ModelFacts:
 
     ``resolution`` is (height, width) in pixels, ``sha256`` the file's seal. ``top1`` in percent of
     ImageNet is published for its weights in float32; ``usual_top1`` for the usual weights of its
-    network.
+    network. ``faithful`` is False for a quantized model that doesn't follow its float network well
+    enough to share its accuracy, see `effnet_edge.ranking.is_faithful`.
     """
 
     name: str
@@ -36,19 +47,26 @@ class ModelFacts:
     file: str
     size: int
     sha256: str | None
+    faithful: bool
 
     @property
     def accuracy(self) -> float | None:
-        """Its published top-1, or else that of its network: weights of one's own have none."""
+        """Its published top-1, or else that of its network: weights of one's own have none.
+
+        None for a model that isn't faithful: nobody knows how much it lost.
+        """
+        if not self.faithful:
+            return None
         return self.usual_top1 if self.top1 is None else self.top1
 
     @property
     def title(self) -> str:
         """Short, for charts: ``B2 int8``; the name where the model isn't one of the family's."""
-        prefix = {"standard": "B", "lite": "Lite"}.get(self.family)
-        title = f"{prefix}{self.phi} {self.precision}"
-        released = "efficientnet-" + title.lower().replace(" ", "-")
-        return title if self.name == released else self.name
+        for family, prefix in _PREFIXES.items():
+            released = f"{model_name(family, self.phi)}-{self.precision}"
+            if (self.family, self.name) == (family, released):
+                return f"{prefix}{self.phi} {self.precision}"
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -73,8 +91,9 @@ class Round:
 
     ``runs``, ``min_ms``, ``max_ms`` and ``mean_ms`` are of all runs; of more than
     `MOST_LATENCIES`, evenly many are kept in the sequences, which belong together by index.
-    ``conditions`` are in order: before loading, while running, after. ``throttling`` says in words
-    what slowed the processor down at any time from the first to the last of them.
+    ``started_s`` begins with 0 and grows. ``conditions`` are in order: before loading, while
+    running, after. ``throttling`` says in words what slowed the processor down at any time from the
+    first to the last of them.
     """
 
     runs: int
@@ -135,6 +154,13 @@ class Cell:
         return self.model is not None and self.model.top1 is None and self.accuracy is not None
 
     @property
+    def ends(self) -> tuple[Conditions, Conditions] | None:
+        """The device before the first round and after the last; None if there is no round."""
+        if not self.rounds:
+            return None
+        return self.rounds[0].conditions[0], self.rounds[-1].conditions[-1]
+
+    @property
     def throttling(self) -> tuple[str, ...]:
         """What slowed the processor down while this cell was measured."""
         return tuple(dict.fromkeys(word for each in self.rounds for word in each.throttling))
@@ -181,6 +207,12 @@ class Session:
         """How long each cell ran in sustained mode, or None."""
         duration = self.settings.get("duration_s")
         return float(duration) if isinstance(duration, (int, float)) else None
+
+
+def clean(text: str) -> str:
+    """``text`` as every result has it: of bounded length, and with a question mark for what
+    terminals obey or can't encode (names of files hold both)."""
+    return UNPRINTABLE.sub("?", text[:MOST_TEXT])
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> tuple[int, ...]:

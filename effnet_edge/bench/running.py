@@ -19,12 +19,20 @@ import numpy as np
 from effnet_edge import device, seal
 from effnet_edge.bench.cells import PlannedCell
 from effnet_edge.bench.environment import describe_device, versions
-from effnet_edge.bench.results import MOST_LATENCIES, Cell, Conditions, ModelFacts, Round, Session
+from effnet_edge.bench.results import (
+    MOST_LATENCIES,
+    Cell,
+    Conditions,
+    ModelFacts,
+    Round,
+    Session,
+    clean,
+)
 from effnet_edge.device import DeviceState
 from effnet_edge.errors import EffnetEdgeError
 from effnet_edge.measurement import Measurement, MeasurementError, Plan, Task, measure
 from effnet_edge.metadata import ModelMetadata
-from effnet_edge.ranking import published_top1
+from effnet_edge.ranking import is_faithful, published_top1
 from effnet_edge.selection.limits import limits
 
 DEFAULT_ROUNDS = 3
@@ -33,7 +41,8 @@ DEFAULT_SECONDS = 2.0
 _SECONDS_BETWEEN_LOOKS = 1.0
 _ORDER_SEED = 0
 _TIMEOUT = 1200.0
-"""In seconds: B7 takes a minute for each prediction where it doesn't fit the caches at all."""
+"""In seconds, for loading and warming up: B7 takes a minute for each prediction where it doesn't
+fit the caches at all."""
 _ABOUT_AS_COOL = 3.0
 
 Progress = Callable[[str, float], object]
@@ -59,7 +68,7 @@ class Settings:
             runs=50,
             seconds_limit=2 * self.seconds,
             least_runs=5,
-            timeout=_TIMEOUT,
+            timeout=_TIMEOUT + 2 * self.seconds,
         )
 
 
@@ -68,6 +77,7 @@ class _Progressing:
     """What is known of a cell so far."""
 
     planned: PlannedCell
+    name: str
     model: ModelFacts | None
     rounds: list[Round]
     error: str | None
@@ -84,7 +94,12 @@ class Benchmark:
         known: dict[Path, ModelFacts] = {}
         self._cells = [
             _Progressing(
-                cell, _facts(cell, known), [], cell.error, "missing" if cell.error else None
+                cell,
+                clean(cell.name),
+                _facts(cell, known),
+                [],
+                None if cell.error is None else clean(cell.error),
+                None if cell.error is None else "missing",
             )
             for cell in planned
         ]
@@ -115,10 +130,10 @@ class Benchmark:
             started=self._started,
             finished=_now(),
             complete=self._complete,
-            board=self._described.board,
-            facts=self._described.facts,
+            board=clean(self._described.board),
+            facts={name: clean(text) for name, text in self._described.facts.items()},
             device=self._described.data,
-            environment=versions(),
+            environment={name: clean(text) for name, text in versions().items()},
             settings={
                 "rounds": self._settings.rounds,
                 "seconds": None if self._settings.duration_s else self._settings.seconds,
@@ -126,7 +141,7 @@ class Benchmark:
             },
             cells=tuple(
                 Cell(
-                    name=cell.planned.name,
+                    name=cell.name,
                     engine=cell.planned.engine,
                     threads=cell.planned.threads,
                     model=cell.model,
@@ -154,7 +169,7 @@ class Benchmark:
 
     def _measure(self, cell: _Progressing, progress: Progress) -> None:
         planned = cell.planned
-        what = f"{planned.name}, {planned.engine}, {planned.threads} thr."
+        what = f"{cell.name}, {planned.engine}, {planned.threads} thr."
         reported = 0.0
 
         def report(part: float) -> None:
@@ -168,9 +183,9 @@ class Benchmark:
             try:
                 cell.rounds.append(_one_round(planned, self._settings.plan, report))
             except MeasurementError as error:
-                cell.error, cell.reason = str(error), error.reason
-            except EffnetEdgeError as error:
-                cell.error, cell.reason = str(error), "error"
+                cell.error, cell.reason = clean(str(error)), error.reason
+            except (EffnetEdgeError, OSError) as error:
+                cell.error, cell.reason = clean(str(error)), "error"
         report(1.0)
 
 
@@ -238,7 +253,7 @@ def model_facts(name: str, path: Path, metadata: ModelMetadata) -> ModelFacts:
         digest, size = None, 0
     source = metadata.source
     return ModelFacts(
-        name=name,
+        name=clean(name),
         family=metadata.family,
         phi=metadata.phi,
         precision=metadata.precision,
@@ -248,10 +263,11 @@ def model_facts(name: str, path: Path, metadata: ModelMetadata) -> ModelFacts:
         macs=metadata.macs,
         top1=source.top1,
         usual_top1=published_top1(metadata.family, metadata.phi),
-        weights=source.weights or source.file,
-        file=path.name,
+        weights=clean(source.weights or source.file),
+        file=clean(path.name),
         size=size,
         sha256=digest,
+        faithful=is_faithful(metadata),
     )
 
 

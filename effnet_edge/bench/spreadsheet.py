@@ -21,6 +21,7 @@ _MODEL: dict[str, Callable[[ModelFacts], object]] = {
     "file_bytes": lambda model: model.size,
     "top1_percent": lambda model: model.top1,
     "usual_top1_percent": lambda model: model.usual_top1,
+    "faithful": lambda model: model.faithful,
 }
 _FIGURES: dict[str, Callable[[Summary], object]] = {
     "runs": lambda summary: summary.runs,
@@ -73,9 +74,9 @@ def _row(session: Session, cell: Cell) -> list[object]:
 
 def _ends(cell: Cell) -> tuple[object, ...]:
     """Temperature and clock before the first round and after the last one."""
-    if not cell.rounds or not cell.rounds[0].conditions or not cell.rounds[-1].conditions:
+    if cell.ends is None:
         return (None,) * len(_ENDS)
-    before, after = cell.rounds[0].conditions[0], cell.rounds[-1].conditions[-1]
+    before, after = cell.ends
     return before.temperature_c, after.temperature_c, before.fastest_mhz, after.fastest_mhz
 
 

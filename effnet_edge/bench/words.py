@@ -8,11 +8,18 @@ from effnet_edge.bench.charts.drawing import milliseconds
 from effnet_edge.bench.comparison import Change, Comparison
 from effnet_edge.bench.results import Cell, Session
 from effnet_edge.bench.sustained import slowing
+from effnet_edge.tables import counted
 
 UNSTEADY = 0.1
 """Rounds whose medians lie further apart than this part of p50 deserve a remark."""
 SLOWED = 1.05
 """A sustained run that ends this much slower deserves one too."""
+
+
+def title(cell: Cell) -> str:
+    """A cell in running text: ``flowers on litert, 4 threads``."""
+    threads = "" if cell.threads is None else f", {counted(cell.threads, 'thread')}"
+    return f"{cell.name} on {cell.engine}{threads}"
 
 
 def ms(value: float | None) -> str:
@@ -29,20 +36,18 @@ def top1(cell: Cell) -> str:
 
 def degrees(cell: Cell) -> str:
     """Temperature before and after, in degrees Celsius: ``48-61``; ``-`` if it isn't known."""
-    if not cell.rounds or not cell.rounds[0].conditions:
+    if cell.ends is None:
         return "-"
-    before = cell.rounds[0].conditions[0].temperature_c
-    after = cell.rounds[-1].conditions[-1].temperature_c
-    return _range(before, after)
+    before, after = cell.ends
+    return _range(before.temperature_c, after.temperature_c)
 
 
 def clocks(cell: Cell) -> str:
     """The fastest core's clock before and after, in MHz; ``-`` if it isn't known."""
-    if not cell.rounds or not cell.rounds[0].conditions:
+    if cell.ends is None:
         return "-"
-    before = cell.rounds[0].conditions[0].fastest_mhz
-    after = cell.rounds[-1].conditions[-1].fastest_mhz
-    return _range(before, after)
+    before, after = cell.ends
+    return _range(before.fastest_mhz, after.fastest_mhz)
 
 
 def _range(before: float | None, after: float | None) -> str:
@@ -57,6 +62,8 @@ def remarks(cell: Cell, *, sustained: bool) -> list[str]:
     found = [f"throttled: {', '.join(cell.throttling)}"] if cell.throttling else []
     if cell.rounds and cell.error is not None:
         found.append(f"a later round failed: {cell.error}")
+    if cell.model is not None and not cell.model.faithful:
+        found.append("follows its float network badly")
     if _disagreement(cell) > UNSTEADY:
         found.append(f"rounds differ by {100 * _disagreement(cell):.0f} %")
     if sustained and cell.rounds:

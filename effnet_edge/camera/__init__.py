@@ -42,7 +42,6 @@ class Camera(Source):
 
     def __init__(self, path: Path, size: tuple[int, int] = (640, 480)) -> None:
         self._path = path
-        self._stopped = False
         self._maps: list[Any] = []
         self._device = _open(path)
         try:
@@ -57,11 +56,11 @@ class Camera(Source):
             raise
 
     def frames(self) -> Iterator[Frame]:
-        """Yield frames as they come, until `stop`. Never ends by itself."""
+        """Yield frames as they come, until a tenth of a second after `stop`."""
         expected: int | None = None
         heard = time.monotonic()
         lost = 0
-        while not self._stopped:
+        while not self.stopped:
             try:
                 buffer = self._dequeue()
                 if buffer is None:
@@ -87,13 +86,9 @@ class Camera(Source):
             yield Frame(decode, _capture_time(buffer, now), lost)
             lost = 0
 
-    def stop(self) -> None:
-        """End `frames`, within a tenth of a second."""
-        self._stopped = True
-
     def close(self) -> None:
         """Stop capturing and let the device go. Any number of times."""
-        self._stopped = True
+        self.stopped = True
         device, self._device = self._device, None
         if device is None:
             return

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from effnet_edge.cli.arguments import (
     at_least,
@@ -19,8 +19,12 @@ from effnet_edge.cli.output import note
 from effnet_edge.engines import ENGINES
 from effnet_edge.errors import BenchmarkError, EffnetEdgeError, UsageError
 from effnet_edge.files import atomic_write, user_path
+from effnet_edge.metadata import Precision
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from effnet_edge.bench.cells import Wanted
     from effnet_edge.bench.comparison import Comparison
     from effnet_edge.bench.results import Session
     from effnet_edge.bench.running import Benchmark
@@ -40,7 +44,7 @@ Measure models on this device: latency of a whole prediction, load time, memory,
 
 _STANDARD_OUTPUT = "-"
 _INTERRUPTED = 130
-_PRECISIONS = ("fp32", "fp16", "int8")
+_PRECISIONS = get_args(Precision)
 
 
 def add_parser(commands: Any) -> None:
@@ -114,7 +118,8 @@ def add_parser(commands: Any) -> None:
         "--fail-on-regression",
         type=at_least(0),
         metavar="PERCENT",
-        help="exit with 1 if a cell became slower by more than this, and not by chance",
+        help="exit with 1 if a cell became slower by more than this, and not by chance, or is "
+        "measured no more",
     )
     out.add_argument(
         "--merge",
@@ -136,6 +141,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     # Read first: a mistake in its name shouldn't cost an hour.
     old = None if args.compare is None else document.read(user_path(args.compare))
+    if old is not None and args.fail_on_regression is not None:
+        _check_rounds(old, args.compare)
     session = _measured(args)
     comparison = None
     problem: EffnetEdgeError | None = None
@@ -148,16 +155,21 @@ def run(args: argparse.Namespace) -> int:
             problem = error
     _show(args, [session], comparison)
     if args.save_profile is not None:
-        _save_profile(args.save_profile, session)
-    if problem is not None:
-        raise problem
+        try:
+            _save_profile(args.save_profile, session)
+        except BenchmarkError as error:
+            problem = problem or error
     if not session.complete:
         note("effnet-edge: interrupted")
         return _INTERRUPTED
+    if problem is not None:
+        raise problem
     return _status(args, session, comparison)
 
 
 def _check(args: argparse.Namespace) -> None:
+    from effnet_edge.bench.results import MOST_ROUNDS
+
     if args.merge:
         given = [
             f"--{name.replace('_', '-')}"
@@ -173,6 +185,18 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--duration is one long round: leave --rounds and --seconds out")
     if args.fail_on_regression is not None and args.compare is None:
         raise UsageError("--fail-on-regression needs --compare OLD.json")
+    if args.fail_on_regression is not None and (args.duration or args.rounds == 1):
+        raise UsageError(
+            "--fail-on-regression needs two rounds at least to tell a change from chance: leave "
+            f"{'--duration' if args.duration else '--rounds 1'} out"
+        )
+    if args.rounds is not None and args.rounds > MOST_ROUNDS:
+        raise UsageError(f"--rounds {args.rounds}: at most {MOST_ROUNDS}")
+    _check_targets(args)
+
+
+def _check_targets(args: argparse.Namespace) -> None:
+    """Refuse files that can't be written before an hour is spent on what they were to hold."""
     if args.json == args.csv == _STANDARD_OUTPUT:
         raise UsageError("--json - and --csv - would mix: write one of them to a file")
     for name in ("json", "csv", "html"):
@@ -180,21 +204,39 @@ def _check(args: argparse.Namespace) -> None:
         if target is None or (target == _STANDARD_OUTPUT and name != "html"):
             continue
         path = user_path(target)
-        if not target or path.is_dir():
+        if not target:
             raise UsageError(f"--{name} {target!r}: give the name of a file")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"--{name} {target}: there is no folder {path.absolute().parent}")
+        _check_file(name, path)
+    if args.save_profile is not None:
+        from effnet_edge.selection.profiles import profile_path, user_folder
+
+        path = profile_path(args.save_profile)
+        if path.parent != user_folder():  # which is made when needed
+            _check_file("save-profile", path)
 
 
-def _measured(args: argparse.Namespace) -> Session:
-    """Measure what was asked for; after Ctrl-C what there is until then."""
+def _check_file(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"--{option} {path}: give the name of a file")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--{option} {path}: there is no folder {path.absolute().parent}")
+
+
+def _check_rounds(old: Session, name: str) -> None:
+    from effnet_edge.bench.comparison import LEAST_ROUNDS
+
+    if max((len(cell.rounds) for cell in old.cells), default=0) < LEAST_ROUNDS:
+        raise BenchmarkError(
+            f"{name} has too few rounds to tell a change from chance, so --fail-on-regression "
+            "could never fail: measure it again with --rounds 3 or more"
+        )
+
+
+def _wanted(args: argparse.Namespace) -> Wanted:
     from effnet_edge import device
-    from effnet_edge.bench.cells import Wanted, plan_cells
-    from effnet_edge.bench.running import DEFAULT_ROUNDS, DEFAULT_SECONDS, Benchmark, Settings
-    from effnet_edge.store import ModelStore
+    from effnet_edge.bench.cells import Wanted
 
-    store = ModelStore()
-    wanted = Wanted(
+    return Wanted(
         threads=args.threads or (device.default_threads(),),
         phis=args.phi,
         lite=args.lite,
@@ -202,7 +244,16 @@ def _measured(args: argparse.Namespace) -> Session:
         models=tuple(args.models),
         engines=args.engine,
     )
-    cells = plan_cells(wanted, store)
+
+
+def _measured(args: argparse.Namespace) -> Session:
+    """Measure what was asked for; after Ctrl-C what there is until then."""
+    from effnet_edge.bench.cells import plan_cells
+    from effnet_edge.bench.running import DEFAULT_ROUNDS, DEFAULT_SECONDS, Benchmark, Settings
+    from effnet_edge.store import ModelStore
+
+    store = ModelStore()
+    cells = plan_cells(_wanted(args), store)
     if not cells:
         raise BenchmarkError(
             f"there is nothing to measure in {store.folder}: 'effnet-edge models list' shows what "
@@ -275,16 +326,36 @@ def _status(args: argparse.Namespace, session: Session, comparison: Comparison |
     """0; or 1 for a regression, or a cell that failed otherwise than for want of memory, which
     is a finding like any other."""
     if comparison is not None and args.fail_on_regression is not None:
-        slower = comparison.regressions(args.fail_on_regression)
-        for change in slower:
-            note(
-                f"effnet-edge: {change.cell.name} on {change.cell.engine} became slower by "
-                f"{100 * (change.ratio - 1):.1f} %"
-            )
-        if slower:
+        faults = _faults(comparison, args.fail_on_regression, _wanted(args))
+        for fault in faults:
+            note(f"effnet-edge: {fault}")
+        if faults:
             return 1
     failed = any(cell.error is not None and cell.reason != "memory" for cell in session.cells)
     return 1 if failed or not session.measured else 0
+
+
+def _faults(comparison: Comparison, percent: float, wanted: Wanted) -> list[str]:
+    """What a check for regressions must not let pass, in words: a cell that can't be judged has
+    not stood the test."""
+    from effnet_edge.bench import words
+    from effnet_edge.bench.cells import asks_for
+
+    return [
+        *(
+            f"{words.title(change.cell)} became slower by {100 * (change.ratio - 1):.1f} %"
+            for change in comparison.regressions(percent)
+        ),
+        *(
+            f"{words.title(change.cell)}: one round, then or now, can't tell a change from chance"
+            for change in comparison.untold
+        ),
+        *(
+            f"{words.title(cell)} was measured then and is not measured now"
+            for cell in comparison.only_old
+            if asks_for(wanted, cell)
+        ),
+    ]
 
 
 def _save_profile(target: str, session: Session) -> None:

@@ -53,13 +53,16 @@ def print_comparison(comparison: Comparison) -> None:
     header = ("model", "engine", "thr", "then", "now", "change", "95 % interval", "verdict")
     print(table(header, rows))
     print(f"\n{words.verdicts(comparison)} (at 5 %, corrected for the number of cells)")
-    if any(change.verdict == "can't tell" for change in comparison.changes):
-        print("one round tells nothing of chance: run both with --rounds 3 or more")
+    if comparison.untold:
+        print(
+            "one round tells nothing of chance: then and now, measure with --rounds 3 or more, and "
+            "without --duration"
+        )
     for text in comparison.differences:
         print(f"not the same as then: {text}")
-    for when, names in (("then", comparison.only_old), ("now", comparison.only_new)):
-        if names:
-            print(f"only {when}: {'; '.join(names)}")
+    for when, cells in (("then", comparison.only_old), ("now", comparison.only_new)):
+        if cells:
+            print(f"only {when}: {'; '.join(map(words.title, cells))}")
 
 
 def _print_table(session: Session) -> None:
@@ -96,8 +99,8 @@ def _print_slowing(session: Session) -> None:
     for cell in session.measured:
         change = slowing(cell.rounds[0])
         print(
-            f"{_name(cell)}: first {change.seconds:.0f} s {words.ms(change.first)} ms, "
-            f"last {change.seconds:.0f} s {words.ms(change.last)} ms "
+            f"{_name(cell)}: first {change.seconds:.2g} s {words.ms(change.first)} ms, "
+            f"last {change.seconds:.2g} s {words.ms(change.last)} ms "
             f"({words.percent(change.ratio)})"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from effnet_edge.cli.select import SelectionProgress, add_limits
 from effnet_edge.engines import ENGINES, available_engines, named_engine
 from effnet_edge.errors import ImageError, ModelNotFoundError, UsageError
 from effnet_edge.image_folder import images_below
-from effnet_edge.metadata import SNR_FLOOR_DB
-from effnet_edge.store import ModelStore, StoredModel
+from effnet_edge.ranking import merit
+from effnet_edge.store import ModelStore
+from effnet_edge.tables import counted
 
 _DESCRIPTION = """\
 Label photos, or what a camera sees, with a model of the store.
@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
         "--model",
         metavar="NAME_OR_FILE",
         help="a name that 'effnet-edge models list' shows, or a model file "
-        "(default: the one of the store with the best published accuracy, or else the largest)",
+        "(default: the one of the store that is expected to label best)",
     )
     parser.add_argument(
         "--top-k", type=positive_int, help="labels per image (default: 5, of a stream 1)"
@@ -70,7 +70,8 @@ def add_parser(commands: Any) -> None:
     stream.add_argument("--frames", type=positive_int, help="end after so many labelled frames")
     stream.add_argument("--seconds", type=at_least(0.001), help="end after so many seconds")
     add_limits(parser)
-    parser.set_defaults(run=run)
+    # None tells an option that wasn't given, which `EdgeClassifier.auto` has the default of.
+    parser.set_defaults(run=run, percentile=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,19 +115,25 @@ def _run_stream(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> EdgeClassifier:
     if args.budget_ms is None and args.memory_mb is None:
+        if args.percentile is not None or args.nearest:
+            option = "--nearest" if args.percentile is None else "--percentile"
+            raise UsageError(f"{option} is about limits: give --budget-ms or --memory-mb too")
         model = _best_model(args.engine) if args.model is None else args.model
         return EdgeClassifier.load(model, engine=args.engine, threads=args.threads)
+    percentile = {} if args.percentile is None else {"percentile": args.percentile}
     with SelectionProgress() as progress:
         classifier = EdgeClassifier.auto(
             args.budget_ms,
             args.memory_mb,
-            percentile=args.percentile,
+            **percentile,
             engine=args.engine,
             threads=args.threads,
             models=args.model,
+            strict=not args.nearest,
             progress=progress.tell,
         )
-    note(f"using {classifier.metadata.name} on {classifier.engine}, {classifier.threads} threads")
+    threads = counted(classifier.threads, "thread")
+    note(f"using {classifier.metadata.name} on {classifier.engine}, {threads}")
     return classifier
 
 
@@ -165,7 +172,11 @@ def _best_model(engine: str | None) -> Path:
     engines = available_engines() if engine is None else (named_engine(engine),)
     formats = [each.format for each in engines]
     stored = ModelStore().list()
-    models = [model for model in stored if model.metadata is not None and model.format in formats]
+    models = [
+        (model, merit(model.metadata))
+        for model in stored
+        if model.metadata is not None and model.format in formats
+    ]
     if not models:
         if stored:
             raise ModelNotFoundError(
@@ -176,23 +187,11 @@ def _best_model(engine: str | None) -> Path:
             "there is no model in the store yet: 'effnet-edge convert --phi 0' makes one, "
             "and 'effnet-edge demo' shows how it goes"
         )
-    best = max(models, key=_merit)
-    if len({model.name for model in models}) > 1:
+    best, _ = max(models, key=lambda each: each[1])
+    if len({model.name for model, _ in models}) > 1:
         note(f"using {best.name} (choose with --model)")
-    same = [model for model in models if model.name == best.name]
+    same = [model for model, _ in models if model.name == best.name]
     return min(same, key=lambda model: formats.index(model.format)).path
-
-
-def _merit(model: StoredModel) -> tuple[float, int, int, str]:
-    """Published accuracy first, none for a model that doesn't follow its float network; where none
-    is, the larger network; then the finer precision."""
-    if model.metadata is None:
-        return -1.0, 0, 0, model.name
-    metadata = model.metadata
-    finest = {"fp32": 2, "fp16": 1}.get(metadata.precision, 0)
-    faithful = metadata.fidelity.get("snr_db", math.inf) >= SNR_FLOOR_DB
-    accuracy = (metadata.source.top1 or 0.0) if faithful else -1.0
-    return accuracy, metadata.macs, finest, model.name
 
 
 def _with_progress(images: list[str], *, hidden: bool) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import threading
 from typing import IO, Any
 
 from effnet_edge.classifier import EdgeClassifier
@@ -46,6 +47,11 @@ def _follow(stream: FrameStream, args: argparse.Namespace) -> None:
     rate = FrameRate()
     next_report = _SECONDS_BETWEEN_REPORTS
     shown: int | None = None
+    # Not a look at the clock after each frame: of a silent camera there is none.
+    end = threading.Timer(min(args.seconds or 0.0, threading.TIMEOUT_MAX), stream.close)
+    end.daemon = True
+    if args.seconds is not None:
+        end.start()
     try:
         for frame in stream:
             rate.add(frame)
@@ -55,12 +61,13 @@ def _follow(stream: FrameStream, args: argparse.Namespace) -> None:
             elif frame.name is not None or best != shown:
                 print(_line(frame, rate.seconds), flush=True)
             shown = best
-            if rate.labelled == args.frames or rate.seconds >= (args.seconds or float("inf")):
+            if rate.labelled == args.frames:
                 return
             if rate.seconds >= next_report:
                 next_report = rate.seconds + _SECONDS_BETWEEN_REPORTS
                 note(str(rate.report()))
     finally:  # also on Ctrl-C, which is how most streams end
+        end.cancel()
         note(str(rate.report()))
 
 

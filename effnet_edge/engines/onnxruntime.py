@@ -25,8 +25,7 @@ from effnet_edge.errors import EngineError
 
 _ERRORS_ONLY = 3
 _EXTERNAL = "session.optimized_model_external_initializers"
-_CPU_INFO = Path("/proc/cpuinfo")
-_FIRST_PROCESSOR_BYTES = 1 << 13
+_ROOT = Path("/")
 
 
 def library() -> ModuleType:
@@ -54,33 +53,30 @@ def ask_for_exact_products(options: Any) -> None:
 
 def _has_vnni() -> bool:
     """Whether the processor is known to have VNNI; where there is no /proc it isn't."""
-    flags = _processor().get("flags", "").split()
-    return "avx512_vnni" in flags or "avx_vnni" in flags
+    (flags,) = _first_processor("flags")
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags.split())
 
 
-def _processor() -> dict[str, str]:
-    """What /proc says of the first processor; nothing where there is no /proc."""
-    try:
-        with _CPU_INFO.open("rb", buffering=0) as file:
-            # The kernel writes as it is read, slowly for a hundred processors.
-            text = file.read(_FIRST_PROCESSOR_BYTES).decode("ascii", "replace")
-    except OSError:
-        return {}
-    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}
+def _first_processor(*fields: str) -> list[str]:
+    """Fields of /proc/cpuinfo for the first processor, empty where it doesn't tell."""
+    from effnet_edge.device.cpuinfo import processors
+
+    found = processors(_ROOT, brief=True)
+    first = min(found.records, default=0)
+    return [found.field(first, name) or "" for name in fields]
 
 
 def _maker(ort: Any) -> str:
     """All that the optimised form of a model depends on, besides the model."""
-    processor = _processor()
-    names = ("model name", "CPU implementer", "CPU part", "flags", "Features", "isa")
     build = getattr(ort, "get_build_info", str)()
     return "\n".join(
         (
             f"onnxruntime {ort.__version__} {build}",
             f"{platform.system()} {platform.machine()}",
             os.environ.get("PROCESSOR_IDENTIFIER", ""),  # on Windows, which has no /proc
-            *(processor.get(name, "") for name in names),
+            *_first_processor(
+                "model name", "CPU implementer", "CPU part", "flags", "Features", "isa"
+            ),
         )
     )
 

@@ -23,7 +23,7 @@ from effnet_edge.errors import StoreError
 LEAST_MODEL_BYTES = 1 << 20
 """Smaller models load in no time."""
 MOST_BYTES = 1 << 29
-"""All entries together; the least recently used go first."""
+"""All entries together; those unused for longest go first."""
 SPARE_BYTES = 1 << 28
 """What must remain free on the disk."""
 
@@ -32,7 +32,8 @@ _GRAPH = "model.onnx"
 _CHECK = "crc32"
 _FORMAT = "1"
 _SECONDS_TO_MAKE = 3600.0
-_SECONDS_BETWEEN_TOUCHES = 86400.0
+_SECONDS_BETWEEN_TOUCHES = 3600.0
+"""Of use within the same hour nobody knows which was later."""
 _CHUNK = 1 << 20
 
 

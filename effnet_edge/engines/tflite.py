@@ -85,9 +85,13 @@ class InterpreterSession(Session):
 def _without_notice() -> Iterator[None]:
     """Keep the engine's C++ from greeting every user of a command line on stderr.
 
-    All else that is written to stderr meanwhile arrives there, a little later. Where stderr is
-    closed or can't be redirected, nothing is done.
+    All else that is written to stderr meanwhile arrives there, a little later. Nothing is done
+    unless stderr is a terminal: a file or another program gets all of it, the last words of an
+    engine that aborts too.
     """
+    if not os.isatty(_STDERR):
+        yield
+        return
     with _redirecting, ExitStack() as stack:
         try:
             real = os.dup(_STDERR)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from effnet_edge.errors import EffnetEdgeError
 from effnet_edge.files import open_regular, storage_error
+from effnet_edge.metadata import UNPRINTABLE
 from effnet_edge.models.architecture import phis
 from effnet_edge.selection.calibration import KINDS
 from effnet_edge.selection.profile import Cores, Point, Profile, Source
@@ -35,7 +36,6 @@ _POINT_KEYS = set(Point.__dataclass_fields__)
 _LARGEST_FILE = 4_000_000
 _MOST_ENTRIES = 10_000
 _LONGEST_TEXT = 1000
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -253,7 +253,7 @@ def _one_of(record: Mapping[str, Any], name: str, where: str, known: Sequence[st
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT:
         raise ProfileError(f"{where} must be text of 1 to {_LONGEST_TEXT} characters")
-    if _UNPRINTABLE.search(value):
+    if UNPRINTABLE.search(value):
         raise ProfileError(f"{where} has a control character")
     return value
 

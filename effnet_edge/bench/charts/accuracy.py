@@ -23,7 +23,9 @@ from effnet_edge.bench.results import Cell, Session, pareto_front
 from effnet_edge.bench.words import top1
 
 _TOP, _BOTTOM, _LEFT, _RIGHT = 26, 44, 44, 14
-_FRAME_RATES = (60, 30, 10, 1)
+
+FRAME_RATES = (60, 30, 10, 1)
+"""What cameras give, in frames a second: marks on the axis of latency."""
 
 
 class _Point:
@@ -100,7 +102,7 @@ def _axes(x: Scale, y: Scale, width: int, height: int) -> list[str]:
     parts.append(
         text(width - _RIGHT, height - 6, "latency of one prediction, ms (log)", "soft", "end")
     )
-    for rate in _FRAME_RATES:
+    for rate in FRAME_RATES:
         budget = 1000 / rate
         if x.low < budget < x.high and x(budget) - _LEFT > 50:
             parts.append(line(x(budget), y.end - 2, x(budget), y.start, "guide"))

@@ -14,8 +14,9 @@ from html import escape
 WIDE = 860
 NARROW = 340
 
-COLOURS = 8
-"""How many classes ``s0``, ``s1`` ... the page's style has."""
+COLOURS = 7
+"""How many classes ``s0``, ``s1`` ... of the page's style tell things apart; ``s7`` is grey."""
+GREY = 7
 
 ROOM_FOR_ONE_LINE = 180
 
@@ -81,7 +82,9 @@ def padded(values: Iterable[float], part: float = 0.06) -> tuple[float, float]:
     """A linear axis for ``values`` with some room at both ends."""
     values = list(values)
     low, high = min(values), max(values)
-    room = part * (high - low) or 0.05 * abs(high) or 1.0
+    room, size = part * (high - low), max(abs(low), abs(high))
+    if room <= 1e-6 * size or size < 1e-6:  # one value, but for rounding
+        room = 0.05 * size if size > 1e-6 else 1.0
     return low - room, high + room
 
 
@@ -135,7 +138,7 @@ def mark(
     """A point: its shape says the engine, its filling the precision (fp32 is hollow)."""
     filling = precision if precision in ("fp32", "fp16") else ""
     outline = "dashed" if dashed else ""
-    kind = f'class="mark {filling} {outline} s{colour % COLOURS}"'
+    kind = f'class="mark {filling} {outline} s{colour}"'
     match _SHAPES.get(engine):
         case "circle":
             shape = f'<circle {kind} cx="{x:.1f}" cy="{y:.1f}" r="4.5"'
