@@ -17,7 +17,7 @@ Verdict = Literal["chosen", "fits", "too slow", "too large", "failed", "not meas
 class Costs:
     """What was measured: milliseconds and bytes. ``asked_ms`` is at the percentile asked for.
 
-    Of several ``processes`` the worst is given, with the ``runs`` of all.
+    Of several ``processes`` see `effnet_edge.selection.search.together`; ``runs`` are those of all.
     """
 
     asked_ms: float

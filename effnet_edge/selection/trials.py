@@ -13,7 +13,7 @@ from effnet_edge.selection.asking import MORE
 from effnet_edge.selection.cache import MeasurementCache
 from effnet_edge.selection.candidates import Candidate
 from effnet_edge.selection.limits import Limits
-from effnet_edge.selection.search import Outcome
+from effnet_edge.selection.search import Outcome, together
 from effnet_edge.selection.selection import Costs
 from effnet_edge.tables import counted
 
@@ -138,21 +138,21 @@ class Trials:
         return too_slow or too_large or not entry["stopped_early"]
 
     def _outcome(self, entries: list[dict[str, Any]]) -> Outcome:
-        """The worst of what several processes found."""
+        """What several processes found: see `together`; of memory the most."""
         for entry in entries:
             if "failure" in entry:
                 return Outcome(None, "memory", entry["failure"])
 
-        def worst(percent: float) -> float:
-            return max(percentile(entry["latencies_ms"], percent) for entry in entries)
+        def at(percent: float) -> float:
+            return together([percentile(entry["latencies_ms"], percent) for entry in entries])
 
         return Outcome(
             Costs(
-                asked_ms=worst(self._limits.percentile),
-                p50_ms=worst(50),
-                p95_ms=worst(95),
-                p99_ms=worst(99),
-                load_ms=max(entry["load_ms"] for entry in entries),
+                asked_ms=at(self._limits.percentile),
+                p50_ms=at(50),
+                p95_ms=at(95),
+                p99_ms=at(99),
+                load_ms=together([entry["load_ms"] for entry in entries]),
                 peak_bytes=max(entry["peak_bytes"] for entry in entries),
                 runs=sum(len(entry["latencies_ms"]) for entry in entries),
                 processes=len(entries),
