@@ -114,8 +114,10 @@ def limits(budget_ms=None, memory_bytes=None) -> Limits:
 
 
 class RecordedDevice(Device):
-    """What benchmarks/selection.py measured on two cores of an AMD EPYC (Zen 4), times a factor that
-    the cost model isn't told."""
+    """What benchmarks/selection.py measured on two cores of an AMD EPYC (Zen 4).
+
+    All of it times a factor that the cost model isn't told.
+    """
 
     def __post_init__(self):
         self.rng = random.Random(self.seed)
