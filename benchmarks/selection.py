@@ -101,6 +101,18 @@ def exhaustive(ways: tuple[Candidate, ...], rounds: int) -> list[Seen]:
     ]
 
 
+def seen_before(ways: tuple[Candidate, ...], file: Path) -> list[Seen]:
+    """What an earlier run wrote with ``--json``."""
+    costs = {
+        (each["model"], each["engine"], each["threads"]): each
+        for each in json.loads(file.read_text(encoding="utf-8"))["exhaustive"]
+    }
+    found = [costs[way.metadata.name, way.engine, way.threads] for way in ways]
+    return [
+        Seen(way, each["p95_ms"], each["peak_bytes"]) for way, each in zip(ways, found, strict=True)
+    ]
+
+
 def best_rank(seen: list[Seen], budget_ms: float, memory_mb: float | None) -> int | None:
     """The rank of the best model of which some way of running it fits."""
     memory = math.inf if memory_mb is None else memory_mb * 1e6
@@ -196,6 +208,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--seen", type=Path, help="what an earlier run wrote, not to measure all")
     args = parser.parse_args()
     store = ModelStore(args.store)
     ensure_ladder(store)
@@ -204,7 +217,7 @@ def main() -> None:
     ways, _ = candidates(
         store, usable_engines(None), thread_counts(device.default_threads()), "efficientnet-*"
     )
-    seen = exhaustive(ways, args.rounds)
+    seen = exhaustive(ways, args.rounds) if args.seen is None else seen_before(ways, args.seen)
     trials = []
     for number, (budget_ms, memory_mb) in enumerate(questions(seen, args.trials, args.seed), 1):
         trials.append(trial(store, seen, budget_ms, memory_mb))
