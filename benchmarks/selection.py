@@ -67,10 +67,15 @@ class Trial:
 
     @property
     def steps(self) -> float:
-        """How many models the choice is from the best that fits."""
+        """How many models the choice is below the best that fits.
+
+        None, too, if it is better than the best that was seen to fit, and did fit when checked.
+        """
         if self.rank is None or self.best_rank is None:
-            return 0 if self.rank == self.best_rank else math.inf
-        return abs(self.rank - self.best_rank)
+            return 0 if self.rank == self.best_rank or self.fits else math.inf
+        if self.rank < self.best_rank:
+            return 0 if self.fits else self.best_rank - self.rank
+        return self.rank - self.best_rank
 
 
 def exhaustive(ways: tuple[Candidate, ...], rounds: int) -> list[Seen]:

@@ -18,11 +18,12 @@ from small_models import write_small_models
 
 from effnet_edge import EdgeClassifier, cli, device
 from effnet_edge.device import DeviceState
+from effnet_edge.engines import ENGINES
 from effnet_edge.errors import EngineError, ModelNotFoundError, UsageError
 from effnet_edge.measurement import Measurement, MeasurementError
 from effnet_edge.metadata import Source
+from effnet_edge.selection import candidates, trials
 from effnet_edge.selection import choose as choosing
-from effnet_edge.selection import trials
 from effnet_edge.selection.asking import Question
 from effnet_edge.selection.estimates import CandidateEstimates
 from effnet_edge.selection.selection import NothingFitsError, Selection
@@ -58,6 +59,8 @@ def home(ladder_home, tmp_path, monkeypatch):
     shutil.copytree(ladder_home / "models", tmp_path / "home" / "models")
     monkeypatch.setenv("EFFNET_EDGE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(device, "available_memory", lambda: 8_000_000_000)
+    engines = tuple(ENGINES[name] for name in ("onnxruntime", "litert"))
+    monkeypatch.setattr(candidates, "available_engines", lambda: engines)
     return tmp_path / "home"
 
 
@@ -283,8 +286,6 @@ def test_other_bad_options_are_refused(home, measured, options):
 
 
 def test_an_engine_that_is_not_installed_is_named(home, measured, monkeypatch):
-    from effnet_edge.selection import candidates
-
     monkeypatch.setattr(candidates, "available_engines", lambda: ())
     with pytest.raises(EngineError, match="pip install"):
         choose(30)

@@ -303,6 +303,12 @@ def _show(
             print_session(session)
         if comparison is not None:
             print_comparison(comparison)
+    files = [name for name in (args.json, args.csv, args.html) if name is not None]
+    measured = any(cell.rounds for session in sessions for cell in session.cells)
+    if files and not measured and not sessions[0].complete:
+        # Interrupted too early: what an earlier run wrote is worth more.
+        note(f"nothing was measured, so {' and '.join(files)} stays as it is")
+        return
     if args.json is not None:
         _write(args.json, document.to_json(sessions[0]))
     if args.csv is not None:

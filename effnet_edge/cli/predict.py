@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def _load(args: argparse.Namespace) -> EdgeClassifier:
         model = _best_model(args.engine) if args.model is None else args.model
         return EdgeClassifier.load(model, engine=args.engine, threads=args.threads)
     percentile = {} if args.percentile is None else {"percentile": args.percentile}
-    with SelectionProgress() as progress:
+    with SelectionProgress() as progress, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
         classifier = EdgeClassifier.auto(
             args.budget_ms,
             args.memory_mb,
@@ -132,6 +134,8 @@ def _load(args: argparse.Namespace) -> EdgeClassifier:
             strict=not args.nearest,
             progress=progress.tell,
         )
+    for warning in caught:
+        note(f"note: {warning.message}")
     threads = counted(classifier.threads, "thread")
     note(f"using {classifier.metadata.name} on {classifier.engine}, {threads}")
     return classifier

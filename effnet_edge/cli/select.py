@@ -111,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     except NothingFitsError as error:
         if args.json:
             print_json(_json(error.selection))
+        elif args.all:
+            print(error.selection.text(error.selection.rows))
         raise
     if args.json:
         print_json(_json(selection))
@@ -154,7 +156,7 @@ def _plan(args: argparse.Namespace) -> int:
         print(f"{plan.profile.title}, within {within}, by estimate:\n")
         print(table(planning.header(plan), planning.rows(plan)))
         print("\n" + "\n".join(planning.summary(plan)))
-    return 0
+    return 1 if plan.recommended is None and plan.ambitious is None else 0
 
 
 class SelectionProgress:
@@ -193,7 +195,7 @@ def _show(selection: Selection, *, every: bool) -> None:
         how = (
             f"{selection.measured_now} measured in {selection.seconds:.0f} s"
             if selection.measured_now
-            else "from earlier measurements"
+            else "from earlier measurements (--refresh measures anew)"
         )
         threads = counted(chosen.threads, "thread")
         print(f"\n{chosen.model} on {chosen.engine} with {threads}, {how}.")

@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,14 @@ _MEASURED = "measured"
 def profiles(home: Path | None = None) -> tuple[Profile, ...]:
     """Return all profiles by name.
 
-    A file of the user's that can't be read is left out; `find_profile` says what is wrong with
-    it. Raises StoreError if the folder of the user's can't be read.
+    A file of the user's that can't be read is left out, and so is their folder; `find_profile` says
+    what is wrong with a file.
     """
     found = {profile.name: profile for profile in shipped_profiles()}
-    for path in _files(user_folder(home)):
+    own: list[Path] = []
+    with suppress(StoreError):
+        own = _files(user_folder(home))
+    for path in own:
         try:
             profile = read_profile(path)
         except (ProfileError, StoreError):
@@ -74,13 +78,13 @@ def find_profile(name_or_path: str | os.PathLike[str], home: Path | None = None)
     for profile in known:
         if profile.name == text:
             return profile
-    for path in _files(user_folder(home)):
-        if path.stem == text:
-            return read_profile(path)  # which says what is wrong with it
     wanted = _plain(text)
     for profile in known:
         if wanted in (_plain(profile.name), _plain(profile.title), *map(_plain, profile.aliases)):
             return profile
+    for path in _files(user_folder(home)):
+        if path.stem == text:
+            return read_profile(path)  # which says what is wrong with it
     raise UsageError(_unknown(text, known))
 
 
