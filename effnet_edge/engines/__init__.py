@@ -29,6 +29,7 @@ __all__ = [
     "named_engine",
     "open_session",
     "positive_int",
+    "thread_count",
 ]
 
 
@@ -129,6 +130,14 @@ def importing(engine: Engine) -> Iterator[None]:
             thread.join()
 
 
+def thread_count(threads: int) -> int:
+    """Return ``threads``. Raises UsageError if it isn't a whole number from 1 to `MAX_THREADS`."""
+    threads = positive_int("threads", threads)
+    if threads > MAX_THREADS:
+        raise UsageError(f"threads must be at most {MAX_THREADS}")
+    return threads
+
+
 def open_session(
     path: Path, engine: Engine, threads: int | None = None, digest: str | None = None
 ) -> Session:
@@ -145,7 +154,5 @@ def open_session(
         from effnet_edge.device import default_threads
 
         threads = default_threads()
-    threads = positive_int("threads", threads)
-    if threads > MAX_THREADS:
-        raise UsageError(f"threads must be at most {MAX_THREADS}")
+    threads = thread_count(threads)
     return cast(Session, importlib.import_module(engine.module).load(path, threads, digest))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from effnet_edge import device
-from effnet_edge.engines import ENGINES, MAX_THREADS, positive_int
+from effnet_edge.engines import ENGINES, thread_count
 from effnet_edge.errors import StoreError, UsageError
 from effnet_edge.files import user_path
 from effnet_edge.selection.cache import MeasurementCache
@@ -41,16 +41,12 @@ class Question:
         threads: int | None = None,
         models: str | None = None,
     ) -> None:
-        if threads is not None:
-            threads = positive_int("threads", threads)
-            if threads > MAX_THREADS:
-                raise UsageError(f"threads must be at most {MAX_THREADS}")
         if models is not None and not isinstance(models, str):
             raise UsageError(f"models must be a name or a pattern such as 'b*', not {models!r}")
         self.limits = limits(budget_ms, memory_mb, percentile, device.available_memory())
         self.store = _store(store)
         self.engine = engine
-        self.threads = threads
+        self.threads = None if threads is None else thread_count(threads)
         self.models = models
         self.cache = MeasurementCache(_homes(self.store))
 
