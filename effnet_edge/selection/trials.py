@@ -48,6 +48,7 @@ class Trials:
         self._progress = progress
         self._ends = time.monotonic() + seconds
         self._refresh = refresh
+        self._keys: dict[Task, dict[str, Any]] = {}
         self._found: dict[Task, list[dict[str, Any]]] = {}
         self.count = 0
         """How many candidates were measured, rather than remembered."""
@@ -60,19 +61,20 @@ class Trials:
 
     def measure(self, candidate: Candidate, so_far: Outcome | None) -> Outcome:
         """What is known of a candidate, after one process more than ``so_far``."""
-        try:
-            digest = seal.verify(candidate.path)
-        except ModelError as error:
-            return Outcome(None, "error", str(error))
-        key = {
-            "kind": "measurement",
-            **self._circumstances,
-            "model": digest,
-            "engine": candidate.engine,
-            "threads": candidate.threads,
-        }
         task = Task(candidate.path, candidate.engine, candidate.threads)
-        if task not in self._found:
+        if task not in self._keys:
+            try:
+                digest = seal.verify(candidate.path)
+            except ModelError as error:
+                return Outcome(None, "error", str(error))
+            key = {
+                "kind": "measurement",
+                **self._circumstances,
+                "model": digest,
+                "engine": candidate.engine,
+                "threads": candidate.threads,
+            }
+            self._keys[task] = key
             self._found[task] = [] if self._refresh else self._entries(key)
             self.count += not self._found[task]
         entries = self._found[task]
@@ -87,7 +89,7 @@ class Trials:
                 return so_far or Outcome(None, error.reason, str(error))
             entries.append(entry)
             if lasting:
-                self._cache.put(key, entries)
+                self._cache.put(self._keys[task], entries)
         return self._outcome(entries)
 
     def _run(self, task: Task, name: str) -> tuple[dict[str, Any], bool]:
