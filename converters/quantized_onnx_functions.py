@@ -4,6 +4,7 @@ A part becomes one call of a model-local function in the domain ``effnet_edge``.
 any ONNX Runtime fuses to integer kernels; a library that registers an operator of the same domain
 and name replaces it. One function serves all parts of one structure, and its name spells that:
 
+    Pixels = "Pixels" (only where an offset must be subtracted from the image)
     Stem   = "Stem" Act
     MBConv = "MBConv" ["Expand" Act] "Depthwise" Act ["Gate" Act] ["Residual"]
     Head   = "Head" Act
@@ -12,6 +13,7 @@ and name replaces it. One function serves all parts of one structure, and its na
 so ``MBConvExpandSiluDepthwiseSiluGateSiluResidual`` is a block of B0. Maps are uint8 NHWC.
 Inputs come in the order of the computation, and where the name leaves something out, so do they:
 
+    Pixels = x offset Q(y)
     Stem   = x Q(x) Conv(conv)
     MBConv = x Q(x) [Conv(expand)] Conv(depthwise) [Q(pool) Conv(reduce) Gate] Conv(project) [Q(y)]
     Gate   = W(gate) Q(gate) Q(gated)
@@ -21,12 +23,13 @@ Inputs come in the order of the computation, and where the name leaves something
     W      = weight weight_scale bias
     Q      = scale zero_point
 
-``Q`` is float32 and uint8, both scalar. ``weight`` is int8 ``[out, in / groups, k, k]``
-(``[classes, features]`` in the head), ``weight_scale`` float32 ``[out]``, ``bias`` int32 ``[out]``
-in units of the convolution's input scale times ``weight_scale``; ``factor`` is uint8
-``[channels, 1, 1]``. All but ``x`` are initializers of the graph. ``Stem`` and ``MBConv`` have the
-attributes ``strides``, ``pads`` (top, left, bottom, right) and ``group`` of their stem convolution
-or depthwise one. The sigmoid of a SiLU and of a gate is stored with scale 1/256, zero point 0.
+``Q`` is float32 and uint8, both scalar; ``offset`` is float32 ``[3]``. ``weight`` is int8
+``[out, in / groups, k, k]`` (``[classes, features]`` in the head), ``weight_scale`` float32
+``[out]``, ``bias`` int32 ``[out]`` in units of the convolution's input scale times
+``weight_scale``; ``factor`` is uint8 ``[channels, 1, 1]``. All but ``x`` are initializers of the
+graph. ``Stem`` and ``MBConv`` have the attributes ``strides``, ``pads`` (top, left, bottom, right)
+and ``group`` of their stem convolution or depthwise one. The sigmoid of a SiLU and of a gate is
+stored with scale 1/256, zero point 0.
 """
 
 from __future__ import annotations
@@ -73,6 +76,16 @@ class FunctionCall:
     function: onnx.FunctionProto
     constants: dict[str, NDArray[Any]]
     attributes: dict[str, Any]
+
+
+def pixels_call(offset: FloatArray, quantization: Quantization) -> FunctionCall:
+    """uint8 NHWC pixels less ``offset`` [3], quantized, to uint8 of the same shape."""
+    body = _Body("Pixels")
+    real = body.node("Cast", "x_real", ["x"], to=onnx.TensorProto.FLOAT)
+    centred = body.node("Sub", "centred", [real, body.constant("offset", offset)])
+    scale, zero_point = body.quantization("y", quantization)
+    body.node("QuantizeLinear", "y", [centred, scale, zero_point])
+    return body.call({})
 
 
 def stem_call(stem: ActivatedConv, padding: PaddingMode, size: tuple[int, int]) -> FunctionCall:

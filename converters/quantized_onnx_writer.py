@@ -22,6 +22,7 @@ from effnet_edge.converters.quantized_onnx_functions import (
     FunctionCall,
     head_call,
     mbconv_call,
+    pixels_call,
     stem_call,
 )
 from effnet_edge.metadata import ModelMetadata
@@ -131,8 +132,4 @@ class _Writer:
         zero_point = quantization.zero_point + UNSIGNED
         if quantization.scale == 1 and np.all(offset == zero_point):
             return x
-        x = self.node("Cast", "input.float", [x], to=TensorProto.FLOAT)
-        x = self.node("Sub", "input.centred", [x, self.constant("input.offset", offset)])
-        scale = self.constant("input.scale", np.array(quantization.scale, np.float32))
-        zero = self.constant("input.zero_point", np.array(zero_point, np.uint8))
-        return self.node("QuantizeLinear", "input.quantized", [x, scale, zero])
+        return self.call("pixels", pixels_call(offset, quantization), x)

@@ -29,12 +29,12 @@ def check_models(
     finite or two formats disagree, and EngineError if an engine refuses its file.
     """
     image = test_image(*resolution)
-    runnable = {engine.format for engine in available_engines()}
+    engines = available_engines()
     logits: dict[ModelFormat, NDArray[np.float32]] = {}
     for model_format, path in models.items():
-        if model_format not in runnable:
+        if not any(engine.runs(model_format, precision) for engine in engines):
             continue
-        with open_session(path, choose_engine(model_format)) as session:
+        with open_session(path, choose_engine(model_format, precision=precision)) as session:
             logits[model_format] = session.run(image[None])[0]
     for made, values in logits.items():
         if not np.isfinite(values).all():

@@ -113,6 +113,7 @@ def test_each_part_is_one_call_and_each_structure_one_function():
     calls = [node.op_type for node in model.graph.node if node.domain == "effnet_edge"]
     block = "MBConvExpandSiluDepthwiseSiluGateSilu"
     assert calls == [
+        "Pixels",
         "StemSilu",
         "MBConvDepthwiseSiluGateSiluResidual",
         block,
@@ -134,6 +135,7 @@ def test_names_say_what_is_left_out():
         ).functions
     }
     assert names == {
+        "Pixels",
         "Stem",
         "MBConvDepthwiseResidual",
         "MBConvExpandDepthwise",
