@@ -164,10 +164,20 @@ void exact_table(const ByteTable& table, bool signed_result, Activation& activat
 
 }  // namespace
 
-ByteTable silu_table(const ee_conv& conv) {
-    const Curve curve = silu_curve(conv);
+ByteTable silu_table(const ee_conv& conv, int channel) {
+    const ee_silu& silu = *conv.silu;
     ByteTable table{};
-    std::transform(curve.steps.begin(), curve.steps.end(), table.begin(), rounded_byte);
+    for (int byte = 0; byte < 256; ++byte) {
+        const double u = real(conv.output, byte);
+        double argument = u;
+        if (silu.factor != nullptr) {
+            const double steps = (byte - conv.output.zero_point) * argument_ratio(conv, channel);
+            argument = real(silu.argument, rounded_byte(std::nearbyint(steps) +
+                                                        silu.argument.zero_point));
+        }
+        table[byte] = rounded_byte(u * stepped_sigmoid(argument) / silu.output.scale +
+                                   silu.output.zero_point);
+    }
     return table;
 }
 

@@ -11,8 +11,9 @@ namespace effnet_edge {
 using ByteTable = std::array<uint8_t, 256>;
 
 // SiLU's table in the arithmetic of the quantized network: the sigmoid in steps of 1/256, then the
-// product, each rounded once, half to even. Bytes are not "stored" ones: uint8 in and out.
-ByteTable silu_table(const ee_conv& conv);
+// product, each rounded once, half to even. Bytes are not "stored" ones: uint8 in and out. Without
+// factors it is the same for all channels.
+ByteTable silu_table(const ee_conv& conv, int channel = 0);
 
 // The sigmoid of a byte, in 256ths, at most 255.
 ByteTable sigmoid_table(ee_quantization argument);

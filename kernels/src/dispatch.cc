@@ -32,21 +32,32 @@ std::vector<const Kernels*> find_usable() {
 #if defined(EFFNET_EDGE_X86)
     // These also ask the operating system whether it saves the registers.
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    [[maybe_unused]] const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if !defined(EFFNET_EDGE_WITHOUT_AVX512)
     const bool avx512 =
         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vnni");
     if (avx2 && avx512 && __builtin_cpu_supports("avx512vbmi")) found.push_back(&kAvx512Vbmi);
     if (avx2 && avx512) found.push_back(&kAvx512Vnni);
+#endif
+#if !defined(EFFNET_EDGE_WITHOUT_AVXVNNI)
     if (avx2 && __builtin_cpu_supports("avxvnni")) found.push_back(&kAvxVnni);
+#endif
+#if !defined(EFFNET_EDGE_WITHOUT_AVX2)
     if (avx2) found.push_back(&kAvx2);
+#endif
 #elif defined(__aarch64__) && defined(EFFNET_EDGE_ARM)
-    const bool dot_product = (getauxval(AT_HWCAP) & kHwcapDotProduct) != 0;
+    [[maybe_unused]] const bool dot_product = (getauxval(AT_HWCAP) & kHwcapDotProduct) != 0;
+#if !defined(EFFNET_EDGE_WITHOUT_I8MM)
     if (dot_product && (getauxval(AT_HWCAP2) & kHwcap2Int8Matrices) != 0) {
         found.push_back(&kNeonI8mm);
     }
+#endif
+#if !defined(EFFNET_EDGE_WITHOUT_DOT)
     if (dot_product) found.push_back(&kNeonDot);
+#endif
     found.push_back(&kNeon);
 #elif defined(EFFNET_EDGE_ARM)
     if ((getauxval(AT_HWCAP) & kHwcapNeon) != 0) found.push_back(&kNeon);

@@ -91,8 +91,10 @@ class MBConv final : public ee_part {
     bool needs_conversion(bool stored_input) const {
         return MapConversion::needed(kernels_, in_channels_, stored_input);
     }
+    // Bytes from pixel to pixel in the ring.
+    size_t row_channels() const { return std::min<size_t>(kernels_.panel, channels_); }
     RowGeometry rows(int height, int width) const {
-        return {height, width, kernels_.panel, pad_left_, pad_right_,
+        return {height, width, static_cast<int>(row_channels()), pad_left_, pad_right_,
                 static_cast<uint8_t>(row_padding_)};
     }
     int block_rows(const RowGeometry& geometry, int out_rows) const;
@@ -104,6 +106,7 @@ class MBConv final : public ee_part {
                        int width) const;
     void fill_rows(const uint8_t* input, int panel, int first, int last, ExpandedRows& ring,
                    int width) const;
+    void copy_row(const uint8_t* from, int panel, uint8_t* to, int width) const;
     void excite(const Layout& at, size_t pixels, int lanes) const;
     void project(const Run& run, const Layout& at, const uint8_t* input, Shape out) const;
     void add_input(const uint8_t* input, int first, int count, uint8_t* to) const;
@@ -278,7 +281,7 @@ void MBConv::convolve_band(const Layout& at, const uint8_t* input, Shape out, in
         }
         for (int i = first_in; i < last_in; ++i) pointers[i - first_in] = ring.row(i);
         const size_t row = static_cast<size_t>(out.width) * channels;
-        depthwise_.run({pointers.data(), static_cast<size_t>(kernels_.panel),
+        depthwise_.run({pointers.data(), row_channels(),
                         at.map + r * row + first_channel, channels, row, count, out.width, panel,
                         squeeze_excite_ ? sums + first_channel : nullptr});
     }
@@ -291,20 +294,31 @@ void MBConv::fill_rows(const uint8_t* input, int panel, int first, int last, Exp
         const int count = ring.consecutive(row, last - row);
         const uint8_t* from = input + static_cast<size_t>(row) * width * in_stride;
         if (expand_) {
-            expand_->run({from, in_stride, ring.inner(row), static_cast<size_t>(kernels_.panel),
-                          ring.row_bytes(), count, width, panel, panel + 1});
+            expand_->run({from, in_stride, ring.inner(row), row_channels(), ring.row_bytes(),
+                          count, width, panel, panel + 1});
         } else {
-            const int first_channel = panel * kernels_.panel;
-            const int channels = std::min(kernels_.panel, in_channels_ - first_channel);
             for (int i = 0; i < count; ++i) {
-                const uint8_t* pixel = from + static_cast<size_t>(i) * width * in_stride;
-                uint8_t* to = ring.inner(row + i);
-                for (int x = 0; x < width; ++x, pixel += in_stride, to += kernels_.panel) {
-                    std::memcpy(to, pixel + first_channel, channels);
-                }
+                copy_row(from + static_cast<size_t>(i) * width * in_stride, panel,
+                         ring.inner(row + i), width);
             }
         }
         row += count;
+    }
+}
+
+// A row of the input where nothing expands it.
+void MBConv::copy_row(const uint8_t* from, int panel, uint8_t* to, int width) const {
+    const size_t in_stride = MapConversion::stride(in_channels_), out_stride = row_channels();
+    if (in_stride == out_stride) {
+        std::memcpy(to, from, width * in_stride);
+        return;
+    }
+    const int first = panel * kernels_.panel;
+    const int channels = std::min(kernels_.panel, in_channels_ - first);
+    from += first;
+    for (int x = 0; x < width; ++x, from += in_stride, to += out_stride) {
+        // Pixels of the input have a multiple of 8 channels; this is faster than a call for so few.
+        for (int c = 0; c < channels; c += 8) std::memcpy(to + c, from + c, 8);
     }
 }
 

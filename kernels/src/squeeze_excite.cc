@@ -1,6 +1,8 @@
 #include "squeeze_excite.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "arithmetic.h"
 #include "stage_maker.h"
@@ -36,9 +38,6 @@ SqueezeExcite::SqueezeExcite(const Kernels& kernels, const ee_squeeze_excite& de
                              ee_quantization map)
     : signed_maps_(kernels.signed_maps), pool_(kernels, map, described.pool) {
     const ee_conv& reduce = described.reduce;
-    if (reduce.silu != nullptr && reduce.silu->factor != nullptr) {
-        throw Unsupported("the squeeze-excite's inner SiLU has factors");
-    }
     // Activations are looked up here, exactly on all processors: there are few of them.
     reduce_ = Pointwise(
         kernels, pointwise_stage(kernels, reduce,
@@ -48,15 +47,20 @@ SqueezeExcite::SqueezeExcite(const Kernels& kernels, const ee_squeeze_excite& de
         kernels, pointwise_stage(kernels, described.expand,
                                  {result_quantization(reduce), padded_order(reduce.out_channels, 8)},
                                  /*multiple=*/16, /*activated=*/false));
-    ByteTable silu{};
-    for (int i = 0; i < 256; ++i) silu[i] = static_cast<uint8_t>(i);
-    if (reduce.silu != nullptr) silu = silu_table(reduce);
-    const ByteTable sigmoid = sigmoid_table(described.expand.output);
     const int flip = signed_maps_ ? 0x80 : 0;
-    for (int i = 0; i < 256; ++i) {
-        reduced_[i ^ flip] = static_cast<uint8_t>(silu[i] ^ flip);
-        gate_[i ^ flip] = sigmoid[i];
+    const bool has_factors = reduce.silu != nullptr && reduce.silu->factor != nullptr;
+    reduced_.resize(has_factors ? reduce.out_channels : 1);
+    for (size_t c = 0; c < reduced_.size(); ++c) {
+        ByteTable silu{};
+        if (reduce.silu != nullptr) {
+            silu = silu_table(reduce, static_cast<int>(c));
+        } else {
+            std::iota(silu.begin(), silu.end(), uint8_t{0});
+        }
+        for (int i = 0; i < 256; ++i) reduced_[c][i ^ flip] = static_cast<uint8_t>(silu[i] ^ flip);
     }
+    const ByteTable sigmoid = sigmoid_table(described.expand.output);
+    for (int i = 0; i < 256; ++i) gate_[i ^ flip] = sigmoid[i];
 }
 
 size_t SqueezeExcite::scratch() const {
@@ -74,7 +78,11 @@ void SqueezeExcite::run(const int32_t* sums, size_t pixels, uint8_t* gates, void
                   conv.panels()});
     };
     multiply(reduce_, pool, inner);
-    for (int c = 0; c < reduce_.channels(); ++c) inner[c] = reduced_[inner[c]];
+    for (int c = 0; c < reduce_.channels(); ++c) {
+        // Channels that only pad have any table: what reads them has weights of zero.
+        const size_t table = std::min<size_t>(c, reduced_.size() - 1);
+        inner[c] = reduced_[table][inner[c]];
+    }
     multiply(expand_, inner, gates);
     for (int c = 0; c < expand_.channels(); ++c) gates[c] = gate_[gates[c]];
 }

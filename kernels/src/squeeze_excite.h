@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <vector>
 
 #include "activation.h"
 #include "effnet_edge_kernels.h"
@@ -39,7 +40,9 @@ class SqueezeExcite {
     bool signed_maps_;
     MeanQuantizer pool_;
     Pointwise reduce_, expand_;
-    ByteTable reduced_{}, gate_{};  // of stored bytes: to stored bytes, to 256ths
+    // Of stored bytes: to stored bytes, one for all channels or one each; to 256ths.
+    std::vector<ByteTable> reduced_;
+    ByteTable gate_{};
 };
 
 }  // namespace effnet_edge

@@ -35,7 +35,8 @@ class Outputs {
     }
 
     void add(int channel, int8_t* row, int inputs) {
-        double sum = 0, magnitude = 0;
+        // Of bytes, at most 2^16 channels or 2^6 taps: 32 bits hold them, and add up faster.
+        int32_t sum = 0, magnitude = 0;
         for (int i = 0; i < inputs; ++i) {
             sum += row[i];
             magnitude += std::abs(row[i]);
@@ -44,13 +45,13 @@ class Outputs {
         const double step = activation_.product ? conv_.silu->output.scale : conv_.output.scale;
         ChannelScale scale;
         scale.multiplier = input_scale_ * static_cast<double>(conv_.weight_scale[channel]) / step;
-        scale.bias = conv_.bias[channel] - zero_point_ * sum;
-        scale.bound = magnitude * most_stored(kernels_);
+        scale.bias = conv_.bias[channel] - zero_point_ * static_cast<double>(sum);
+        scale.bound = static_cast<double>(magnitude) * most_stored(kernels_);
         if (activation_.product) {
             ratios_.push_back(argument_ratio(conv_, channel) * step / conv_.output.scale);
         }
         if (kernels_.fixed_point && constant_channel(scale)) {
-            scale.bias += zero_point_ * sum;  // what it gives for an input of zero
+            scale.bias = conv_.bias[channel];  // what it gives for an input of zero
             scale.bound = 0;
             std::fill(row, row + inputs, int8_t{0});
         }
@@ -131,12 +132,20 @@ Stage pointwise_stage(const Kernels& kernels, const ee_conv& conv, const StageIn
     stage.depth = static_cast<int>(input.order.size());
     stage.weight.assign(static_cast<size_t>(stage.channels) * stage.depth, 0);
     const size_t row_length = static_cast<size_t>(conv.in_channels) * conv.kernel * conv.kernel;
+    const int real = static_cast<int>(row_length);
+    const bool natural = input.order == padded_order(real, 1) ||
+                         input.order == padded_order(real, 8) ||
+                         input.order == padded_order(real, 16);
     Outputs outputs(kernels, conv, input.quantization, activated);
     for (int c = 0; c < conv.out_channels; ++c) {
         int8_t* row = &stage.weight[static_cast<size_t>(c) * stage.depth];
         const int8_t* from = conv.weight + c * row_length;
-        for (int k = 0; k < stage.depth; ++k) {
-            if (input.order[k] >= 0) row[k] = from[input.order[k]];
+        if (natural) {
+            std::copy_n(from, row_length, row);
+        } else {
+            for (int k = 0; k < stage.depth; ++k) {
+                if (input.order[k] >= 0) row[k] = from[input.order[k]];
+            }
         }
         outputs.add(c, row, stage.depth);
     }
@@ -172,8 +181,8 @@ Classifier make_classifier(const Kernels& kernels, const ee_head& head) {
     for (int c = 0; c < head.classes; ++c) {
         const int8_t* from = head.weight + static_cast<size_t>(c) * features;
         std::copy_n(from, features, &classifier.weight[static_cast<size_t>(c) * classifier.depth]);
-        const double sum = std::accumulate(from, from + features, 0.0);
-        const double bias = head.bias[c] - zero_point * sum;
+        const int32_t sum = std::accumulate(from, from + features, int32_t{0});
+        const double bias = head.bias[c] - zero_point * static_cast<double>(sum);
         if (std::fabs(bias) + 255.0 * 127 * classifier.depth > 2147480000.0) {
             throw Unsupported("the classifier's sums may exceed 32 bits");
         }

@@ -1,4 +1,5 @@
 // The stem: a strided convolution of three channels, as a 1x1 one over patches.
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -34,6 +35,7 @@ class Stem final : public ee_part {
         return round_up(static_cast<size_t>(out_width) * conv_.depth() + kAlignment, kAlignment);
     }
     void take_patches(const Run& run, int out_row, int out_width, uint8_t* patches) const;
+    void take_patch(const Run& run, int top, int left, bool flip, uint8_t* patch) const;
 
     const Kernels& kernels_;
     int kernel_, stride_, pad_top_, pad_left_, pad_bottom_, pad_right_;
@@ -69,32 +71,57 @@ Stem::Stem(const Kernels& kernels, const ee_stem& stem)
     conv_ = Pointwise(kernels, pointwise_stage(kernels, stem.conv, input, /*multiple=*/1));
 }
 
+// 16 bytes of a row, of which the first `kernel * kColours` are wanted.
+inline void copy16(const uint8_t* from, uint8_t* to, uint64_t flip) {
+    uint64_t halves[2];
+    std::memcpy(halves, from, sizeof halves);
+    halves[0] ^= flip;
+    halves[1] ^= flip;
+    std::memcpy(to, halves, sizeof halves);
+}
+
 void Stem::take_patches(const Run& run, int out_row, int out_width, uint8_t* patches) const {
-    const bool flip = kernels_.signed_maps && !run.stored_input;
-    const size_t row_bytes = static_cast<size_t>(run.width) * kColours;
+    const ptrdiff_t row_bytes = static_cast<ptrdiff_t>(run.width) * kColours;
     const size_t depth = conv_.depth();
-    const int tap_bytes = kernel_ * kColours;
+    const bool flip = kernels_.signed_maps && !run.stored_input;
+    const uint64_t flips = flip ? UINT64_C(0x8080808080808080) : 0;
+    const int top = out_row * stride_ - pad_top_;
+    // Patches whose rows can be copied 16 bytes at a time: each overwrites what the last one left too much,
+    // and what is too much of the last row meets weights of zero.
+    int first_inner = 0, last_inner = 0;
+    if (kernel_ == 3 && top >= 0 && top + 2 < run.height) {
+        const ptrdiff_t left_in_image = (run.height - (top + 2)) * row_bytes;
+        const ptrdiff_t columns = std::min<ptrdiff_t>(run.width - 3, (left_in_image - 16) / kColours);
+        first_inner = std::min((pad_left_ + stride_ - 1) / stride_, out_width);
+        last_inner = columns + pad_left_ < 0
+                         ? 0
+                         : static_cast<int>((columns + pad_left_) / stride_ + 1);
+        last_inner = std::max(std::min(last_inner, out_width), first_inner);
+    }
+    const auto take = [&](int x) {
+        take_patch(run, top, x * stride_ - pad_left_, flip, patches + x * depth);
+    };
+    for (int x = 0; x < first_inner; ++x) take(x);
+    const uint8_t* from = run.input + top * row_bytes +
+                          static_cast<ptrdiff_t>(first_inner * stride_ - pad_left_) * kColours;
+    for (int x = first_inner; x < last_inner; ++x, from += stride_ * kColours) {
+        uint8_t* patch = patches + x * depth;
+        copy16(from, patch, flips);
+        copy16(from + row_bytes, patch + 9, flips);
+        copy16(from + 2 * row_bytes, patch + 18, flips);
+    }
+    for (int x = last_inner; x < out_width; ++x) take(x);
+}
+
+void Stem::take_patch(const Run& run, int top, int left, bool flip, uint8_t* patch) const {
+    const size_t row_bytes = static_cast<size_t>(run.width) * kColours;
     for (int i = 0; i < kernel_; ++i) {
-        uint8_t* patch = patches + static_cast<size_t>(i) * tap_bytes;
-        const int y = out_row * stride_ + i - pad_top_;
-        const uint8_t* row = run.input + y * static_cast<ptrdiff_t>(row_bytes);
-        for (int x = 0; x < out_width; ++x, patch += depth) {
-            const int first = x * stride_ - pad_left_;
-            if (y < 0 || y >= run.height) {
-                std::memset(patch, padding_, tap_bytes);
-            } else if (first >= 0 && first + kernel_ <= run.width) {
-                std::memcpy(patch, row + first * kColours, tap_bytes);
-                if (flip) flip_signs(patch, patch, tap_bytes);
-            } else {
-                for (int j = 0; j < kernel_; ++j) {
-                    const int column = first + j;
-                    const bool inside = column >= 0 && column < run.width;
-                    for (int colour = 0; colour < kColours; ++colour) {
-                        const uint8_t byte =
-                            inside ? row[column * kColours + colour] ^ (flip ? 0x80 : 0) : padding_;
-                        patch[j * kColours + colour] = byte;
-                    }
-                }
+        for (int j = 0; j < kernel_; ++j, patch += kColours) {
+            const int y = top + i, x = left + j;
+            const bool inside = y >= 0 && y < run.height && x >= 0 && x < run.width;
+            for (int colour = 0; colour < kColours; ++colour) {
+                const size_t at = y * row_bytes + static_cast<size_t>(x) * kColours + colour;
+                patch[colour] = inside ? run.input[at] ^ (flip ? 0x80 : 0) : padding_;
             }
         }
     }

@@ -1,60 +1,20 @@
 // Every kernel of an instruction set against the scalar reference, bit for bit, on random stages.
 //
-//   kernel_fuzz [--isa NAME] [--cases N] [--seed S] [--quiet]
-//
-// Buffers end where a guard page begins, so that a byte read or written too far is a crash.
-#include <sys/mman.h>
-#include <unistd.h>
-
+//   kernel_fuzz [--isa NAME] [--cases N] [--seed S]
+#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "../src/arithmetic.h"
-#include "../src/dispatch.h"
 #include "../src/scalar/scalar.h"
+#include "guarded.h"
+#include "options.h"
 
 namespace effnet_edge {
 namespace {
-
-using Random = std::mt19937;
-
-int between(Random& random, int low, int high) {
-    return std::uniform_int_distribution<int>(low, high)(random);
-}
-
-// `size` bytes that end at a page which may not be touched.
-class Guarded {
-  public:
-    explicit Guarded(size_t size, size_t alignment = 1) : size_(size) {
-        const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-        const size_t room = (size + alignment + page - 1) / page * page;
-        mapped_ = room + page;
-        base_ = static_cast<uint8_t*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        if (base_ == MAP_FAILED || mprotect(base_ + room, page, PROT_NONE) != 0) {
-            std::perror("mmap");
-            std::exit(2);
-        }
-        data_ = base_ + room - (size + alignment - 1) / alignment * alignment;
-    }
-    ~Guarded() { munmap(base_, mapped_); }
-    Guarded(const Guarded&) = delete;
-    Guarded& operator=(const Guarded&) = delete;
-
-    uint8_t* data() { return data_; }
-    size_t size() const { return size_; }
-    void fill(Random& random) {
-        for (size_t i = 0; i < size_; ++i) data_[i] = static_cast<uint8_t>(random());
-    }
-
-  private:
-    size_t size_, mapped_;
-    uint8_t *base_, *data_;
-};
 
 bool same(const char* what, Guarded& got, Guarded& expected, const std::string& shape) {
     for (size_t i = 0; i < got.size(); ++i) {
@@ -397,27 +357,5 @@ bool fuzz(const Kernels& kernels, int cases, unsigned seed) {
 }  // namespace effnet_edge
 
 int main(int argc, char** argv) {
-    using namespace effnet_edge;
-    int cases = 200;
-    unsigned seed = 1;
-    std::string isa;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        const std::string option = argv[i];
-        if (option == "--isa") isa = argv[i + 1];
-        else if (option == "--cases") cases = std::atoi(argv[i + 1]);
-        else if (option == "--seed") seed = static_cast<unsigned>(std::atoi(argv[i + 1]));
-        else { std::printf("unknown option %s\n", argv[i]); return 2; }
-    }
-    bool good = true;
-    int tried = 0;
-    for (const Kernels* kernels : usable_kernels()) {
-        if (!isa.empty() && isa != kernels->name) continue;
-        ++tried;
-        good = fuzz(*kernels, cases, seed) && good;
-    }
-    if (tried == 0) {
-        std::printf("this processor or library has no kernels called '%s'\n", isa.c_str());
-        return 2;
-    }
-    return good ? 0 : 1;
+    return effnet_edge::fuzz_instruction_sets(argc, argv, effnet_edge::fuzz);
 }

@@ -22,7 +22,8 @@ struct alignas(64) PackedClassifier {
         return reinterpret_cast<const int32_t*>(begin() + sizeof(PackedClassifier));
     }
     const float* scale() const {
-        return reinterpret_cast<const float*>(begin() + sizeof(PackedClassifier) + constants_bytes());
+        return reinterpret_cast<const float*>(begin() + sizeof(PackedClassifier) +
+                                              constants_bytes());
     }
     const int8_t* weights(int first_class) const {
         return reinterpret_cast<const int8_t*>(begin() + sizeof(PackedClassifier) +
@@ -51,7 +52,8 @@ void classifier_pack(const Classifier& classifier, void* memory) {
     std::memcpy(memory, &layout, sizeof layout);
     const auto& packed = *static_cast<const PackedClassifier*>(memory);
     const size_t count = static_cast<size_t>(classifier.classes);
-    std::memcpy(const_cast<int32_t*>(packed.bias()), classifier.bias.data(), count * sizeof(int32_t));
+    std::memcpy(const_cast<int32_t*>(packed.bias()), classifier.bias.data(),
+                count * sizeof(int32_t));
     std::memcpy(const_cast<float*>(packed.scale()), classifier.scale.data(), count * sizeof(float));
     for (int c = 0; c < classifier.classes; ++c) {
         std::memcpy(const_cast<int8_t*>(packed.weights(c)),

@@ -1,16 +1,16 @@
 // Depthwise convolutions, 16 channels of a row at a time.
 //
 // Columns are taken from left to right. Each is interleaved once and added to all outputs that it
-// takes part in, which wait in registers; the oldest is then complete. What comes out are the
-// requantized bytes of a piece of a row; activation and sums follow over the piece.
+// takes part in, which wait in registers; the oldest is then complete. What comes out are the sums
+// of a piece of a row; requantization and activation follow over the piece.
 #pragma once
 
-#include "avx2_pack.h"
+#include "avx2_finish.h"
 
 namespace effnet_edge {
 namespace {
 
-constexpr int kPiece = 64;       // outputs; 16-bit sums of twice as many bytes don't overflow
+constexpr int kPiece = 64;       // outputs
 constexpr int kLead = 4;         // most outputs that wait for columns
 constexpr int kMostKernel = 15;
 
@@ -41,7 +41,8 @@ void pack_taps(const Stage& stage, int group, int16_t* weight) {
     for (int tap = 0; tap < stage.taps; ++tap) {
         for (int lane = 0; lane < kGroup; ++lane) {
             const int channel = group * kGroup + channel_of_lane(lane);
-            *weight++ = channel < stage.channels ? stage.weight.data()[channel * stage.taps + tap] : 0;
+            const bool exists = channel < stage.channels;
+            *weight++ = exists ? stage.weight.data()[channel * stage.taps + tap] : 0;
             *weight++ = 0;
         }
     }
@@ -60,10 +61,9 @@ size_t depthwise_bytes(const Stage& stage) {
 }
 
 void depthwise_pack(const Stage& stage, void* memory) {
-    const PackedStage& packed = pack_frame(stage, depthwise_weight_bytes(stage), memory);
+    PackedStage& packed = pack_frame(stage, depthwise_weight_bytes(stage), memory);
     for (int group = 0; group < packed.groups; ++group) {
-        pack_constants(stage, group, channel_of_lane, packed);
-        auto* weights = const_cast<uint8_t*>(packed.weights(group));
+        uint8_t* weights = pack_constants(stage, group, channel_of_lane, packed);
         if (!has_columns(stage.taps, stage.stride)) {
             pack_taps(stage, group, reinterpret_cast<int16_t*>(weights));
         } else if (stage.taps == 9) {
@@ -74,35 +74,13 @@ void depthwise_pack(const Stage& stage, void* memory) {
     }
 }
 
-// A piece of a row: what it is computed from, and of each of its outputs the 16 bytes that are looked
-// up, or are the result; for products the numbers too that the sigmoids are multiplied with.
+// A piece of a row: what it is computed from, and the sums of its outputs.
 struct Piece {
-    Piece(const PackedStage& stage, int group, const uint8_t* const* first_columns, size_t in_stride)
-        : packed(stage),
-          constants(stage.constants(group)),
-          weights(stage.weights(group)),
-          rows(first_columns),
-          stride(in_stride) {}
-
-    const PackedStage& packed;
-    const GroupConstants& constants;
-    const uint8_t* weights;
     const uint8_t* const* rows;  // at the first column of the first output
     size_t stride;
-    int outputs = 0;
-    alignas(32) uint8_t bytes[kLead + kPiece][kGroup];
-    alignas(32) int16_t values[kLead + kPiece][kGroup];
+    int outputs;
+    alignas(64) Sums<kLead + kPiece, 2> sums;  // the first kLead are scratch
 };
-
-[[gnu::always_inline]] inline void finish_sums(Piece& piece, const __m256i (&sums)[2], int slot) {
-    const __m256i rounder_bits = _mm256_set1_epi32(piece.packed.rounder_bits);
-    const __m256i words = requantize_group(sums, piece.constants.scale, rounder_bits);
-    store_half(piece.bytes[slot], to_bytes(words));
-    if (piece.packed.product) {
-        store(piece.values[slot], requantize_group(sums, piece.constants.value_scale,
-                                                   _mm256_set1_epi32(kRounderBits)));
-    }
-}
 
 // From left to right over the columns that a piece reads.
 template <int kKernel, int kStride>
@@ -111,131 +89,171 @@ struct Sweep {
     static constexpr int kWaiting = (kKernel + kStride - 1) / kStride;
     static_assert(kWaiting - 1 <= kLead);
 
+    const uint8_t* rows[kKernel];
+    size_t stride;
+    int last_column;
+    const uint8_t* weights;
+    const int32_t* bias;
+    Sums<kWaiting, 2> sums;
+    __m256i (*out)[2];
+
+    [[gnu::always_inline]] inline Sweep(const PackedStage& packed, int group, Piece& piece)
+        : stride(piece.stride),
+          last_column((piece.outputs - 1) * kStride + kKernel - 1),
+          weights(packed.weights(group)),
+          bias(packed.constants(group).bias),
+          out(piece.sums.of + kLead - kWaiting + 1) {
+        for (int i = 0; i < kKernel; ++i) rows[i] = piece.rows[i];
+        for (auto& sum : sums.of) sum[0] = sum[1] = _mm256_setzero_si256();
+    }
+
     // Step t begins output t and completes output t - kWaiting + 1. Outputs t - kBegin down to
     // t - kEnd + 1 are wanted.
     template <int kBegin, int kEnd>
-    [[gnu::always_inline]] static inline void step(Piece& piece, int t,
-                                                   __m256i (&sums)[kWaiting][2]) {
+    [[gnu::always_inline]] inline void step(int t) {
 #pragma GCC unroll 5
         for (int q = kWaiting - 1; q > 0; --q) {
-            sums[q][0] = sums[q - 1][0];
-            sums[q][1] = sums[q - 1][1];
+            sums.of[q][0] = sums.of[q - 1][0];
+            sums.of[q][1] = sums.of[q - 1][1];
         }
-        sums[0][0] = load(piece.constants.bias);
-        sums[0][1] = load(piece.constants.bias + 8);
-        const int last = (piece.outputs - 1) * kStride + kKernel - 1;
-        Columns<kKernel, kStride>::template add<kBegin, kEnd>(piece.rows, piece.stride, t, last,
-                                                              piece.weights, sums);
+        sums.of[0][0] = load(bias);
+        sums.of[0][1] = load(bias + 8);
+        // More weights than registers are operands from memory. As compilers see it each step's are
+        // others, or else they would be loaded ahead and kept on the stack.
+        if (Columns<kKernel, kStride>::kVectors > 16) __asm__("" : "+r"(weights));
+        Columns<kKernel, kStride>::template add<kBegin, kEnd>(rows, stride, t, last_column, weights,
+                                                              sums.of);
         if (kEnd == kWaiting) {
-            finish_sums(piece, sums[kWaiting - 1], kLead + t - kWaiting + 1);
+            out[t][0] = sums.of[kWaiting - 1][0];
+            out[t][1] = sums.of[kWaiting - 1][1];
         }
     }
 
     template <int kStep>
-    [[gnu::always_inline]] static inline void lead_in(Piece& piece, __m256i (&sums)[kWaiting][2]) {
+    [[gnu::always_inline]] inline void lead_in() {
         if constexpr (kStep < kWaiting - 1) {
-            step<0, kStep + 1>(piece, kStep, sums);
-            lead_in<kStep + 1>(piece, sums);
+            step<0, kStep + 1>(kStep);
+            lead_in<kStep + 1>();
         }
     }
 
     template <int kStep>
-    [[gnu::always_inline]] static inline void lead_out(Piece& piece, __m256i (&sums)[kWaiting][2]) {
+    [[gnu::always_inline]] inline void lead_out(int outputs) {
         if constexpr (kStep < kWaiting) {
-            step<kStep, kWaiting>(piece, piece.outputs - 1 + kStep, sums);
-            lead_out<kStep + 1>(piece, sums);
+            step<kStep, kWaiting>(outputs - 1 + kStep);
+            lead_out<kStep + 1>(outputs);
         }
     }
 
-    static void run(Piece& piece) {
-        __m256i sums[kWaiting][2];
-        for (auto& sum : sums) sum[0] = sum[1] = _mm256_setzero_si256();
-        if (piece.outputs < kWaiting) {  // outputs that don't exist are completed too, and not used
-            for (int t = 0; t < piece.outputs + kWaiting - 1; ++t) step<0, kWaiting>(piece, t, sums);
+    static void run(const PackedStage& packed, int group, Piece& piece) {
+        const int outputs = piece.outputs;
+        Sweep sweep(packed, group, piece);
+        if (outputs < kWaiting) {  // outputs that don't exist are completed too, and not used
+            for (int t = 0; t < outputs + kWaiting - 1; ++t) sweep.template step<0, kWaiting>(t);
             return;
         }
-        lead_in<0>(piece, sums);
-        for (int t = kWaiting - 1; t < piece.outputs; ++t) step<0, kWaiting>(piece, t, sums);
-        lead_out<1>(piece, sums);
+        sweep.template lead_in<0>();
+        for (int t = kWaiting - 1; t < outputs; ++t) sweep.template step<0, kWaiting>(t);
+        sweep.template lead_out<1>(outputs);
     }
 };
 
 // Any kernel and stride, one tap at a time.
-void run_taps(Piece& piece) {
-    const int kernel = piece.packed.kernel, stride = piece.packed.stride;
+void run_taps(const PackedStage& packed, int group, Piece& piece) {
+    const __m256i zero = _mm256_setzero_si256();
     for (int x = 0; x < piece.outputs; ++x) {
-        __m256i sums[2] = {load(piece.constants.bias), load(piece.constants.bias + 8)};
-        const uint8_t* weights = piece.weights;
-        for (int i = 0; i < kernel; ++i) {
-            for (int j = 0; j < kernel; ++j, weights += 64) {
-                const __m256i input = load_words(piece.rows[i] + (x * stride + j) * piece.stride);
-                const __m256i zero = _mm256_setzero_si256();
-                sums[0] = _mm256_add_epi32(
-                    sums[0], _mm256_madd_epi16(_mm256_unpacklo_epi16(input, zero), load(weights)));
-                sums[1] = _mm256_add_epi32(
-                    sums[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(input, zero), load(weights + 32)));
+        const int32_t* bias = packed.constants(group).bias;
+        __m256i low = load(bias), high = load(bias + 8);
+        const uint8_t* weights = packed.weights(group);
+        for (int i = 0; i < packed.kernel; ++i) {
+            for (int j = 0; j < packed.kernel; ++j, weights += 64) {
+                const int column = x * packed.stride + j;
+                const __m256i input = load_words(piece.rows[i] + column * piece.stride);
+                low = _mm256_add_epi32(
+                    low, _mm256_madd_epi16(_mm256_unpacklo_epi16(input, zero), load(weights)));
+                high = _mm256_add_epi32(
+                    high, _mm256_madd_epi16(_mm256_unpackhi_epi16(input, zero), load(weights + 32)));
             }
         }
-        finish_sums(piece, sums, kLead + x);
+        piece.sums.of[kLead + x][0] = low;
+        piece.sums.of[kLead + x][1] = high;
     }
 }
 
-void run_piece(Piece& piece) {
-    const int kernel = piece.packed.kernel, stride = piece.packed.stride;
+void run_piece(const PackedStage& packed, int group, Piece& piece) {
+    const int kernel = packed.kernel, stride = packed.stride;
     if (!has_columns(kernel * kernel, stride)) {
-        run_taps(piece);
+        run_taps(packed, group, piece);
     } else if (kernel == 3) {
-        (stride == 1 ? Sweep<3, 1>::run : Sweep<3, 2>::run)(piece);
+        (stride == 1 ? Sweep<3, 1>::run : Sweep<3, 2>::run)(packed, group, piece);
     } else {
-        (stride == 1 ? Sweep<5, 1>::run : Sweep<5, 2>::run)(piece);
+        (stride == 1 ? Sweep<5, 1>::run : Sweep<5, 2>::run)(packed, group, piece);
     }
 }
 
-inline __m256i piece_product(const Piece& piece, int slot, __m256i sigmoids) {
-    const __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(sigmoids));
-    const __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(sigmoids, 1));
-    const __m256i words = _mm256_packus_epi16(
-        multiply_sigmoid(load(piece.values[slot]), low, piece.packed.zero_point),
-        multiply_sigmoid(load(piece.values[slot + 1]), high, piece.packed.zero_point));
-    return _mm256_permute4x64_epi64(words, 0xD8);
-}
+// Sums of output bytes per channel: 16 bits in registers, 32 bits in memory.
+class Totals {
+  public:
+    explicit Totals(int32_t* sums) : sums_(sums) {}
 
-// Activation of a piece, and to where it belongs. `totals`: sums of even and odd channels, 16 bits
-// each, of the pixels in either half.
-void finish_piece(Piece& piece, uint8_t* out, size_t out_stride, __m256i (&totals)[2]) {
-    constexpr int kVectors = 4;
-    for (int x = 0; x < piece.outputs; x += 2 * kVectors) {
-        __m256i bytes[kVectors];
-        for (int i = 0; i < kVectors; ++i) bytes[i] = load(piece.bytes[kLead + x + 2 * i]);
-        if (piece.packed.lookup) look_up(piece.packed.table, bytes);
-        if (piece.packed.product) {
-            for (int i = 0; i < kVectors; ++i) {
-                bytes[i] = piece_product(piece, kLead + x + 2 * i, bytes[i]);
-            }
+    // Two pixels.
+    void add(__m256i bytes) {
+        even_ = _mm256_add_epi16(even_, _mm256_and_si256(bytes, _mm256_set1_epi16(255)));
+        odd_ = _mm256_add_epi16(odd_, _mm256_srli_epi16(bytes, 8));
+    }
+
+    // Before `count` calls of add.
+    void make_room(int count) {
+        constexpr int kMost = 65535 / 255;
+        if (added_ + count > kMost) flush();
+        added_ += count;
+    }
+
+    void flush() {
+        added_ = 0;
+        if (sums_ == nullptr) return;
+        uint16_t even[kGroup], odd[kGroup];
+        store(even, even_);
+        store(odd, odd_);
+        for (int c = 0; c < kGroup; c += 2) {
+            sums_[c] += even[c / 2] + even[kGroup / 2 + c / 2];
+            sums_[c + 1] += odd[c / 2] + odd[kGroup / 2 + c / 2];
+        }
+        even_ = odd_ = _mm256_setzero_si256();
+    }
+
+  private:
+    int32_t* sums_;
+    int added_ = 0;
+    __m256i even_ = _mm256_setzero_si256(), odd_ = _mm256_setzero_si256();
+};
+
+// Bytes of a piece, to where they belong.
+void finish_piece(const PackedStage& packed, int group, const Piece& piece, uint8_t* out,
+                  size_t out_stride, Totals& totals) {
+    constexpr int kPixels = 8;  // outputs behind the last are computed and not used
+    totals.make_room(pairs(piece.outputs));
+    for (int x = 0; x < piece.outputs; x += kPixels) {
+        const auto& sums = *reinterpret_cast<const Sums<kPixels, 2>*>(piece.sums.of[kLead + x]);
+        __m256i bytes[kPixels / 2];
+        if (packed.product) {
+            finish_product(packed, group, sums, bytes);
+        } else {
+            finish_lookup(packed, group, sums, bytes);
         }
 #pragma GCC unroll 4
-        for (int i = 0; i < kVectors; ++i) {
+        for (int i = 0; i < kPixels / 2; ++i) {
             const int left = piece.outputs - x - 2 * i;
             if (left <= 0) break;
             store_half(out, _mm256_castsi256_si128(bytes[i]));
-            if (left > 1) {
-                store_half(out + out_stride, _mm256_extracti128_si256(bytes[i], 1));
-            } else {
-                bytes[i] = _mm256_zextsi128_si256(_mm256_castsi256_si128(bytes[i]));
+            if (left == 1) {
+                totals.add(_mm256_zextsi128_si256(_mm256_castsi256_si128(bytes[i])));
+                break;
             }
+            store_half(out + out_stride, _mm256_extracti128_si256(bytes[i], 1));
+            totals.add(bytes[i]);
             out += 2 * out_stride;
-            totals[0] = _mm256_add_epi16(totals[0], _mm256_and_si256(bytes[i], _mm256_set1_epi16(255)));
-            totals[1] = _mm256_add_epi16(totals[1], _mm256_srli_epi16(bytes[i], 8));
         }
-    }
-}
-
-void add_totals(const __m256i (&totals)[2], int32_t* sums) {
-    uint16_t total[2][kGroup];
-    store(total[0], totals[0]);
-    store(total[1], totals[1]);
-    for (int c = 0; c < kGroup; ++c) {
-        sums[c] += total[c % 2][c / 2] + total[c % 2][kGroup / 2 + c / 2];
     }
 }
 
@@ -244,22 +262,26 @@ void depthwise(const void* memory, const DepthwiseRun& run) {
     const int first = run.panel * kPanelGroups;
     const int wanted = first + kPanelGroups;
     const int end = wanted < packed.groups ? wanted : packed.groups;
+    const uint8_t* rows[kMostKernel];
+    Piece piece;
+    piece.rows = rows;
+    piece.stride = run.in_stride;
     for (int group = first; group < end; ++group) {
         const size_t channel = static_cast<size_t>(group - first) * kGroup;
-        const uint8_t* rows[kMostKernel];
-        Piece piece(packed, group, rows, run.in_stride);
+        Totals totals(run.sums == nullptr ? nullptr : run.sums + channel);
         for (int r = 0; r < run.rows; ++r) {
             for (int x = 0; x < run.width; x += kPiece) {
                 const size_t at = static_cast<size_t>(x) * packed.stride * run.in_stride + channel;
-                for (int i = 0; i < packed.kernel; ++i) rows[i] = run.in[r * packed.stride + i] + at;
+                for (int i = 0; i < packed.kernel; ++i) {
+                    rows[i] = run.in[r * packed.stride + i] + at;
+                }
                 piece.outputs = run.width - x < kPiece ? run.width - x : kPiece;
-                run_piece(piece);
-                __m256i totals[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-                finish_piece(piece, run.out + r * run.out_row_stride + x * run.out_stride + channel,
-                             run.out_stride, totals);
-                if (run.sums != nullptr) add_totals(totals, run.sums + channel);
+                run_piece(packed, group, piece);
+                uint8_t* out = run.out + r * run.out_row_stride + x * run.out_stride + channel;
+                finish_piece(packed, group, piece, out, run.out_stride, totals);
             }
         }
+        totals.flush();
     }
 }
 

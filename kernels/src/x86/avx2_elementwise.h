@@ -15,48 +15,87 @@ inline __m256i add_and_shift(__m256i words, __m256i offset, __m128i shift) {
     return _mm256_sra_epi16(_mm256_adds_epi16(words, offset), shift);
 }
 
+// 32 bytes as 16-bit numbers: of each half the first 8 in one register, the last 8 in the other.
+struct Words {
+    __m256i low, high;
+};
+
+inline Words widen(__m256i bytes) {
+    const __m256i zero = _mm256_setzero_si256();
+    return {_mm256_unpacklo_epi8(bytes, zero), _mm256_unpackhi_epi8(bytes, zero)};
+}
+
+// Factors of 32 channels in the same order.
+inline Words load_factors(const int16_t* from) {
+    const __m256i first = load(from), second = load(from + kGroup);
+    return {_mm256_permute2x128_si256(first, second, 0x20),
+            _mm256_permute2x128_si256(first, second, 0x31)};
+}
+
 // Channels outside, pixels inside: a channel's factors stay in registers.
 template <int kVectors>
 inline void gate_channels(const GateRun& run, int channel) {
     const __m128i shift = _mm_cvtsi32_si128(run.shift);
-    __m256i multiplier[kVectors], offset[kVectors];
+    Words multiplier[kVectors], offset[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-        multiplier[v] = load(run.multiplier + channel + v * kGroup);
-        offset[v] = load(run.offset + channel + v * kGroup);
+        multiplier[v] = load_factors(run.multiplier + channel + v * 32);
+        offset[v] = load_factors(run.offset + channel + v * 32);
     }
     for (size_t p = 0; p < run.pixels; ++p) {
         const size_t at = p * run.channels + channel;
         for (int v = 0; v < kVectors; ++v) {
-            const __m256i scaled = scale_words(load_words(run.in + at + v * kGroup), multiplier[v]);
-            store_half(run.out + at + v * kGroup, to_bytes(add_and_shift(scaled, offset[v], shift)));
+            const Words words = widen(load(run.in + at + v * 32));
+            const __m256i low =
+                add_and_shift(scale_words(words.low, multiplier[v].low), offset[v].low, shift);
+            const __m256i high =
+                add_and_shift(scale_words(words.high, multiplier[v].high), offset[v].high, shift);
+            store(run.out + at + v * 32, _mm256_packus_epi16(low, high));
         }
+    }
+}
+
+inline void gate_group(const GateRun& run, int channel) {
+    const __m128i shift = _mm_cvtsi32_si128(run.shift);
+    const __m256i multiplier = load(run.multiplier + channel), offset = load(run.offset + channel);
+    for (size_t p = 0; p < run.pixels; ++p) {
+        const size_t at = p * run.channels + channel;
+        const __m256i scaled = scale_words(load_words(run.in + at), multiplier);
+        store_half(run.out + at, to_bytes(add_and_shift(scaled, offset, shift)));
     }
 }
 
 void gate(const GateRun& run) {
     int channel = 0;
-    for (; channel + 4 * kGroup <= run.channels; channel += 4 * kGroup) gate_channels<4>(run, channel);
-    for (; channel < run.channels; channel += kGroup) gate_channels<1>(run, channel);
+    for (; channel + 64 <= run.channels; channel += 64) gate_channels<2>(run, channel);
+    for (; channel + 32 <= run.channels; channel += 32) gate_channels<1>(run, channel);
+    for (; channel < run.channels; channel += kGroup) gate_group(run, channel);
 }
 
-inline __m128i add_bytes(const AddRun& run, const uint8_t* a, const uint8_t* b) {
-    const __m256i first = scale_words(load_words(a), _mm256_set1_epi16(run.multiplier));
-    const __m256i second = scale_words(load_words(b), _mm256_set1_epi16(run.shortcut_multiplier));
-    return to_bytes(add_and_shift(_mm256_adds_epi16(first, second), _mm256_set1_epi16(run.offset),
-                                  _mm_cvtsi32_si128(run.shift)));
+inline __m256i add_words(const AddRun& run, __m256i words, __m256i shortcut) {
+    const __m256i first = scale_words(words, _mm256_set1_epi16(run.multiplier));
+    const __m256i second = scale_words(shortcut, _mm256_set1_epi16(run.shortcut_multiplier));
+    return add_and_shift(_mm256_adds_epi16(first, second), _mm256_set1_epi16(run.offset),
+                         _mm_cvtsi32_si128(run.shift));
+}
+
+inline void add_vector(const AddRun& run, uint8_t* inout, const uint8_t* shortcut) {
+    const Words a = widen(load(inout)), b = widen(load(shortcut));
+    store(inout, _mm256_packus_epi16(add_words(run, a.low, b.low), add_words(run, a.high, b.high)));
 }
 
 void add(const AddRun& run) {
+    constexpr size_t kVector = 32;
+    const AddRun copy = run;  // as far as compilers know a store may change `run`
     size_t i = 0;
-    for (; i + kGroup <= run.bytes; i += kGroup) {
-        store_half(run.inout + i, add_bytes(run, run.inout + i, run.shortcut + i));
+    for (; i + kVector <= copy.bytes; i += kVector) {
+        add_vector(copy, copy.inout + i, copy.shortcut + i);
     }
-    if (i == run.bytes) return;
-    uint8_t a[kGroup] = {}, b[kGroup] = {};
-    std::memcpy(a, run.inout + i, run.bytes - i);
-    std::memcpy(b, run.shortcut + i, run.bytes - i);
-    store_half(a, add_bytes(run, a, b));
-    std::memcpy(run.inout + i, a, run.bytes - i);
+    if (i == copy.bytes) return;
+    uint8_t inout[kVector] = {}, shortcut[kVector] = {};
+    std::memcpy(inout, copy.inout + i, copy.bytes - i);
+    std::memcpy(shortcut, copy.shortcut + i, copy.bytes - i);
+    add_vector(copy, inout, shortcut);
+    std::memcpy(copy.inout + i, inout, copy.bytes - i);
 }
 
 void sum_group(const SumRun& run, int channel) {

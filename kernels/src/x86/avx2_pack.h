@@ -6,6 +6,11 @@
 namespace effnet_edge {
 namespace {
 
+// 1.5 * 2^23: a float near it has steps of one, so that adding it rounds, half to even, and the low
+// bits are the integer.
+constexpr int32_t kRounderBits = 0x4B400000;
+constexpr float kRounder = 12582912.0f;
+
 // Groups follow, each its constants and its weights.
 struct alignas(64) PackedStage {
     int channels;
@@ -20,15 +25,15 @@ struct alignas(64) PackedStage {
     size_t group_bytes;
     PackedTable table;
 
-    const uint8_t* group(int index) const {
-        return reinterpret_cast<const uint8_t*>(this + 1) + index * group_bytes;
+    const GroupConstants& constants(int group) const {
+        return *reinterpret_cast<const GroupConstants*>(reinterpret_cast<const uint8_t*>(this + 1) +
+                                                        group * group_bytes);
     }
-    const GroupConstants& constants(int index) const {
-        return *reinterpret_cast<const GroupConstants*>(group(index));
+    const uint8_t* weights(int group) const {
+        return reinterpret_cast<const uint8_t*>(&constants(group) + 1);
     }
-    const uint8_t* weights(int index) const { return group(index) + sizeof(GroupConstants); }
-    int channels_of(int index) const {
-        const int left = channels - index * kGroup;
+    int channels_of(int group) const {
+        const int left = channels - group * kGroup;
         return left < kGroup ? left : kGroup;
     }
 };
@@ -60,9 +65,9 @@ inline PackedStage& pack_frame(const Stage& stage, size_t weight_bytes, void* me
     return packed;
 }
 
-// `lane_order` says which channel of `group` stands in a lane.
-inline void pack_constants(const Stage& stage, int group, int (*lane_order)(int),
-                           const PackedStage& packed) {
+// `lane_order` says which channel of `group` stands in a lane. Returns where its weights belong.
+inline uint8_t* pack_constants(const Stage& stage, int group, int (*lane_order)(int),
+                               PackedStage& packed) {
     auto& constants = const_cast<GroupConstants&>(packed.constants(group));
     for (int lane = 0; lane < kGroup; ++lane) {
         const int channel = group * kGroup + lane_order(lane);
@@ -73,6 +78,7 @@ inline void pack_constants(const Stage& stage, int group, int (*lane_order)(int)
         constants.scale[lane] = (product ? stage.activation.argument_scale.data() : scale)[channel];
         constants.value_scale[lane] = product ? scale[channel] : 0;
     }
+    return reinterpret_cast<uint8_t*>(&constants + 1);
 }
 
 }  // namespace

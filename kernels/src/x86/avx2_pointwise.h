@@ -1,7 +1,7 @@
 // 1x1 convolutions: tiles of 6 pixels by 16 channels, whose sums fill 12 of the 16 registers.
 #pragma once
 
-#include "avx2_pack.h"
+#include "avx2_finish.h"
 
 namespace effnet_edge {
 namespace {
@@ -20,33 +20,26 @@ size_t pointwise_bytes(const Stage& stage) {
     return packed_bytes(stage, pointwise_weight_bytes(stage));
 }
 
-// Weights are [depth / kTerms][vectors][8 lanes][kTerms]; a group of 8 channels or fewer is one vector.
+// Weights are [depth / kTerms][vectors][8 lanes][kTerms], one vector for 8 channels or fewer.
 void pointwise_pack(const Stage& stage, void* memory) {
-    const PackedStage& packed = pack_frame(stage, pointwise_weight_bytes(stage), memory);
+    PackedStage& packed = pack_frame(stage, pointwise_weight_bytes(stage), memory);
     for (int group = 0; group < packed.groups; ++group) {
         const bool half = packed.channels_of(group) <= kGroup / 2;
         const auto lane_order = half ? channel_of_half_lane : channel_of_lane;
-        pack_constants(stage, group, lane_order, packed);
-        auto* weight = reinterpret_cast<Multiply::Weight*>(const_cast<uint8_t*>(packed.weights(group)));
+        auto* weight =
+            reinterpret_cast<Multiply::Weight*>(pack_constants(stage, group, lane_order, packed));
         for (int k = 0; k < stage.depth; k += Multiply::kTerms) {
             for (int lane = 0; lane < (half ? kGroup / 2 : kGroup); ++lane) {
                 const int channel = group * kGroup + lane_order(lane);
-                for (int term = 0; term < Multiply::kTerms; ++term, ++weight) {
-                    *weight = channel < stage.channels
-                                  ? stage.weight.data()[static_cast<size_t>(channel) * stage.depth +
-                                                        k + term]
-                                  : 0;
+                const int8_t* from =
+                    stage.weight.data() + static_cast<size_t>(channel) * stage.depth + k;
+                for (int term = 0; term < Multiply::kTerms; ++term) {
+                    *weight++ = channel < stage.channels ? from[term] : 0;
                 }
             }
         }
     }
 }
-
-// The sums of a tile, one register for 8 channels.
-template <int kPixels, int kVectors>
-struct Sums {
-    __m256i of[kPixels][kVectors];
-};
 
 // Adds inputs * weights over `depth`.
 template <int kPixels, int kVectors>
@@ -76,64 +69,30 @@ template <int kPixels, int kVectors>
     }
 }
 
-// Two pixels as bytes: their channels 0-7, then their channels 8-15. Of an odd number of pixels the
-// last is its own neighbour.
-constexpr int pairs(int pixels) { return (pixels + 1) / 2; }
-constexpr int second_of(int pair, int pixels) { return 2 * pair + 1 < pixels ? 2 * pair + 1 : 2 * pair; }
-
-template <int kPixels, int kVectors>
-[[gnu::always_inline]] inline void look_up_tile(const PackedStage& packed, int group,
-                                                const Sums<kPixels, kVectors>& sums,
-                                                __m256i (&bytes)[pairs(kPixels)]) {
-    const float* scale = packed.constants(group).scale;
-    const __m256i rounder_bits = _mm256_set1_epi32(packed.rounder_bits);
-    constexpr int kPairs = pairs(kPixels);
-#pragma GCC unroll 3
-    for (int i = 0; i < kPairs; ++i) {
-        bytes[i] = _mm256_packus_epi16(
-            requantize_group(sums.of[2 * i], scale, rounder_bits),
-            requantize_group(sums.of[second_of(i, kPixels)], scale, rounder_bits));
-    }
-    if (packed.lookup) look_up(packed.table, bytes);
-}
-
 template <int kPixels>
 [[gnu::always_inline]] inline void store_tile(const __m256i (&bytes)[pairs(kPixels)], int channels,
                                               uint8_t* const* out, size_t offset) {
     constexpr int kPairs = pairs(kPixels);
 #pragma GCC unroll 3
     for (int i = 0; i < kPairs; ++i) {
-        const __m256i pixels = _mm256_permute4x64_epi64(bytes[i], 0xD8);
-        store_bytes(out[2 * i] + offset, _mm256_castsi256_si128(pixels), channels);
+        store_bytes(out[2 * i] + offset, _mm256_castsi256_si128(bytes[i]), channels);
         if (2 * i + 1 < kPixels) {
-            store_bytes(out[2 * i + 1] + offset, _mm256_extracti128_si256(pixels, 1), channels);
+            store_bytes(out[2 * i + 1] + offset, _mm256_extracti128_si256(bytes[i], 1), channels);
         }
     }
 }
 
 // Not inlined: that `sums` are wanted twice would keep them in memory where they are made.
 template <int kPixels, int kVectors>
-[[gnu::noinline]] void finish_product(const PackedStage& packed, int group,
-                                      const Sums<kPixels, kVectors>& sums, uint8_t* const* out,
-                                      size_t offset) {
+[[gnu::noinline]] void finish_product_tile(const PackedStage& packed, int group,
+                                           const Sums<kPixels, kVectors>& sums, uint8_t* const* out,
+                                           size_t offset) {
     __m256i bytes[pairs(kPixels)];
-    look_up_tile(packed, group, sums, bytes);
-    const float* scale = packed.constants(group).value_scale;
-    const __m256i zero = _mm256_setzero_si256(), rounder_bits = _mm256_set1_epi32(kRounderBits);
-    constexpr int kPairs = pairs(kPixels);
-#pragma GCC unroll 3
-    for (int i = 0; i < kPairs; ++i) {
-        const auto& second = sums.of[second_of(i, kPixels)];
-        bytes[i] = _mm256_packus_epi16(
-            multiply_sigmoid(requantize_group(sums.of[2 * i], scale, rounder_bits),
-                             _mm256_unpacklo_epi8(bytes[i], zero), packed.zero_point),
-            multiply_sigmoid(requantize_group(second, scale, rounder_bits),
-                             _mm256_unpackhi_epi8(bytes[i], zero), packed.zero_point));
-    }
+    finish_product(packed, group, sums, bytes);
     store_tile<kPixels>(bytes, packed.channels_of(group), out, offset);
 }
 
-// One group of a tile. `tile` holds the pixels already if they fit it; else it is filled on the way.
+// One group of a tile. `tile` holds the pixels already if they fit; else it is filled on the way.
 template <int kPixels, int kVectors>
 void run_group(const PackedStage& packed, int group, const uint8_t* in, size_t in_stride,
                PixelTile& tile, uint8_t* const* out, size_t offset) {
@@ -159,11 +118,11 @@ void run_group(const PackedStage& packed, int group, const uint8_t* in, size_t i
     }
     if (packed.product) {
         const Sums<kPixels, kVectors> kept = sums;
-        finish_product(packed, group, kept, out, offset);
+        finish_product_tile(packed, group, kept, out, offset);
         return;
     }
     __m256i bytes[pairs(kPixels)];
-    look_up_tile(packed, group, sums, bytes);
+    finish_lookup(packed, group, sums, bytes);
     store_tile<kPixels>(bytes, packed.channels_of(group), out, offset);
 }
 
@@ -207,7 +166,8 @@ void pointwise(const void* memory, const PointwiseRun& run) {
                     row += run.out_row_stride;
                 }
             }
-            kRuns[count - 1](packed, first, last, run.in + p * run.in_stride, run.in_stride, tile, out);
+            kRuns[count - 1](packed, first, last, run.in + p * run.in_stride, run.in_stride, tile,
+                             out);
         }
     }
 }

@@ -16,8 +16,8 @@ struct Multiply {
 #if defined(__clang__)
         sums = _mm256_add_epi32(sums, _mm256_madd_epi16(inputs, weights));
 #else
-        // GCC reorders additions, products of different steps first, and for want of registers keeps
-        // the sums in memory. These it doesn't understand.
+        // GCC reorders additions, products of different steps first, and for want of registers
+        // keeps the sums in memory. These it doesn't understand.
         __m256i products;
         __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
                 : "+x"(sums), "=&x"(products)
@@ -42,8 +42,8 @@ struct Multiply {
                 int k = 0;
                 for (; k + 16 <= depth; k += 16) store(to + k, load_words(from + k));
                 if (k < depth) {
-                    const __m128i last = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + k));
-                    store_half(to + k, _mm_cvtepu8_epi16(last));
+                    const auto* last = reinterpret_cast<const __m128i*>(from + k);
+                    store_half(to + k, _mm_cvtepu8_epi16(_mm_loadl_epi64(last)));
                 }
             }
         }
@@ -60,7 +60,7 @@ inline __m256i multiply_bytes(__m256i sums, const uint8_t* features, const int8_
 }
 
 // The columns of a depthwise convolution, kKernel rows of 16 channels each: rows 0 and 1 are
-// interleaved as pairs, rows 2 and 3 likewise; of the last row pairs are made of neighbouring columns.
+// interleaved as pairs, rows 2 and 3 likewise; in the last row neighbouring columns make pairs.
 template <int kKernel, int kStride>
 struct Columns {
     static constexpr int kRowPairs = kKernel / 2;
@@ -82,8 +82,9 @@ struct Columns {
     // Adds columns kStride * t to kStride * t + kStride - 1 to the outputs t - q, q from kBegin to
     // kEnd - 1, whose sums are sums[q]. No column behind `last` is read.
     template <int kBegin, int kEnd, int kOutputs>
-    [[gnu::always_inline]] static inline void add(const uint8_t* const* rows, size_t stride, int t, int last,
-                    const uint8_t* weights, __m256i (&sums)[kOutputs][2]) {
+    [[gnu::always_inline]] static inline void add(const uint8_t* const* rows, size_t stride, int t,
+                                                  int last, const uint8_t* weights,
+                                                  __m256i (&sums)[kOutputs][2]) {
 #pragma GCC unroll 2
         for (int s = 0; s < kStride; ++s) {
             const int column = kStride * t + s;
@@ -104,10 +105,11 @@ struct Columns {
     }
 
   private:
-    // Kernel columns s, s + kStride, ... of outputs 0, 1, ...; of each `step` of them has weights.
+    // In output q the pair is at kernel column kStride * q + s. Every `step`-th column has weights.
     template <int kBegin, int kEnd, int kOutputs>
-    [[gnu::always_inline]] static inline void accumulate(__m256i first, __m256i second, const uint8_t* weights, int s, int step,
-                           __m256i (&sums)[kOutputs][2]) {
+    [[gnu::always_inline]] static inline void accumulate(__m256i first, __m256i second,
+                                                         const uint8_t* weights, int s, int step,
+                                                         __m256i (&sums)[kOutputs][2]) {
         const __m256i low = _mm256_unpacklo_epi16(first, second);
         const __m256i high = _mm256_unpackhi_epi16(first, second);
 #pragma GCC unroll 5

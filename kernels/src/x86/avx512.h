@@ -1,8 +1,8 @@
-// What the AVX-512 kernels share: the packed forms of stages. "avx512-vnni" and "avx512-vbmi" differ
-// in their lookups only, so weights are packed the same for both.
+// What the AVX-512 kernels share: the packed forms of stages. "avx512-vnni" and "avx512-vbmi"
+// differ in their lookups only, so weights are packed the same for both.
 //
-// Sums are kept in zmm registers of 16 int32: a "group" of 16 channels, or of 4 channels ("quad") of 4
-// positions. Four such registers become one register of 64 bytes.
+// Sums are kept in zmm registers of 16 int32: a "group" of 16 channels, or of 4 channels ("quad")
+// of 4 positions. Four such registers become one register of 64 bytes.
 #pragma once
 
 #include <cstddef>
@@ -53,7 +53,8 @@ inline int constants_of(const Activated& activated) {
     return activated.kind == Result::kProduct ? 3 : 2;
 }
 
-inline PointwisePanel pointwise_panel(const void* packed, const PointwiseHeader& header, int panel) {
+inline PointwisePanel pointwise_panel(const void* packed, const PointwiseHeader& header,
+                                      int panel) {
     const int left = header.channels - panel * kPanel;
     const int channels = left < kPanel ? left : kPanel;
     const size_t vectors = groups_of(channels) * kVector;
@@ -74,8 +75,8 @@ struct alignas(64) DepthwiseHeader {
     size_t panel_bytes;
 };
 
-// Positions of a row whose channels share a register of bytes: 64 channels of one, 32 of two or 16 of
-// four. 48 are computed as 64.
+// Positions of a row whose channels share a register of bytes: 64 channels of one, 32 of two or 16
+// of four. 48 are computed as 64.
 inline int segments_of(int channels) { return channels > 32 ? 1 : channels > 16 ? 2 : 4; }
 
 // Vectors of weights per quarter of a panel, see avx512_window.h. 0: other kernels, computed with
@@ -85,8 +86,8 @@ inline int depthwise_vectors(int kernel, int stride) {
     return kernel == 3 ? (stride == 1 ? 6 : 3) : kernel == 5 ? 7 : 0;
 }
 
-// Of 64 channels, or copies of 32 or 16: int32 bias, float scale, with a product another float scale,
-// and int8 weight [vectors][64][4].
+// Of 64 channels, or copies of 32 or 16: int32 bias, float scale, with a product another float
+// scale, and int8 weight [vectors][64][4].
 struct DepthwisePanel {
     int channels;
     const int32_t* bias;
@@ -94,7 +95,8 @@ struct DepthwisePanel {
     const int8_t* weight;
 };
 
-inline DepthwisePanel depthwise_panel(const void* packed, const DepthwiseHeader& header, int panel) {
+inline DepthwisePanel depthwise_panel(const void* packed, const DepthwiseHeader& header,
+                                      int panel) {
     const int left = header.channels - panel * kPanel;
     const uint8_t* begin =
         static_cast<const uint8_t*>(packed) + header.panels_at + header.panel_bytes * panel;
@@ -103,7 +105,8 @@ inline DepthwisePanel depthwise_panel(const void* packed, const DepthwiseHeader&
             reinterpret_cast<const int8_t*>(begin + constants_of(header.activated) * kPanel * 4)};
 }
 
-// Behind it: int32 bias and float scale [padded to 16], int8 weight [classes / 16][depth / 4][16][4].
+// Behind it: int32 bias and float scale [padded to 16], int8 weight [classes / 16][depth /
+// 4][16][4].
 struct alignas(64) ClassifierHeader {
     int32_t classes;
     int32_t depth;

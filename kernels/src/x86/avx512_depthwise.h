@@ -1,18 +1,16 @@
-// Depthwise convolution: the windows of avx512_window.h slide along rows of one unit of channels.
+// Depthwise convolution: the windows of avx512_window.h slide along rows of one panel.
 //
 // Included by one source file per instruction set; everything here is local to it.
 #pragma once
-
-#include <cstring>
 
 #include "avx512_window.h"
 
 namespace effnet_edge::avx512 {
 namespace {
 
-// Positions of a row that are computed at a time. Sums of bytes have 16 bits until then, and where a
-// window has half of the quarters, the first half's results wait in L1.
-constexpr int kBlock = 32;
+// Positions that are computed at a time, of one row or of several: 16-bit results wait in L1, and
+// sums of bytes have 16 bits.
+constexpr int kBlock = 64;
 
 struct Depthwise {
     DepthwisePanel panel;
@@ -69,7 +67,8 @@ EFFNET_EDGE_INLINE void store_segments(uint8_t* out, __m512i bytes, int channels
     }
 }
 
-// Sums of bytes in 16 bits: one of all bytes, where odd ones count 256 times, and one of the odd bytes.
+// Sums of bytes in 16 bits: one of all bytes, where odd ones count 256 times, and one of the odd
+// bytes.
 struct ByteSums {
     __m512i all = _mm512_setzero_si512();
     __m512i odd = _mm512_setzero_si512();
@@ -90,119 +89,123 @@ struct ByteSums {
     }
 };
 
-// Positions begin .. begin + count - 1 of the segments of Window::kRows output rows. A window of the
-// first half leaves 16-bit results in `half`, one of the second half completes them.
-template <class Window, int kSegments>
-void slide(const Depthwise& stage, const uint8_t* const* rows, int stride, int begin, int count,
-           Words (*half)[Window::kRows], uint8_t* out, __m512i* totals) {
+// Positions begin .. begin + count - 1 of the segments of some rows; the first input and output
+// rows.
+struct Block {
+    const uint8_t* const* in;
+    uint8_t* out;
+    int rows;
+    int begin;
+    int count;
+};
+
+// 16-bit results of two quarters of each position of a block, in the order in which the window
+// comes to them: that of Window::kRows rows, position by position.
+template <class Window>
+void slide(const Depthwise& stage, int stride, const Block& block, Words* half) {
     constexpr int kRows = Window::kRows;
     constexpr int kBegin = Window::kBegin;
-    constexpr int kQuarters = Window::kQuarters;
-    // In local variables, as far as they go in registers: whatever is elsewhere would be loaded anew
+    const DepthwisePanel& panel = stage.panel;
+    // In local variables, as far as they go in registers: what is in memory would be loaded anew
     // for each position, since for all that the compiler knows, storing bytes may have changed it.
+    const Segments segments = stage.segments;
+    const Epilogue epilogue = stage.epilogue;
+    __m512i weights[Window::kVectors][2];
+    __m512i bias[2];
+    __m512 scale[4];
+    const int to_argument = epilogue.is_product() ? 4 : 0;
+    unrolled<2>([&](auto q) EFFNET_EDGE_LAMBDA {
+        unrolled<Window::kVectors>([&](auto v) EFFNET_EDGE_LAMBDA {
+            weights[v][q] = _mm512_load_si512(panel.weight + (v * 4 + kBegin + q) * kVector);
+        });
+        bias[q] = _mm512_load_si512(panel.bias + (kBegin + q) * kGroup);
+        scale[q] = _mm512_load_ps(panel.scale + (kBegin + q) * kGroup);
+        scale[2 + q] = _mm512_load_ps(panel.scale + (to_argument + kBegin + q) * kGroup);
+    });
+    for (int row = 0; row < block.rows; row += kRows) {
+        Window window(block.in + row * stride,
+                      static_cast<size_t>(block.begin) * stride * stage.in_stride, stage.in_stride,
+                      segments);
+        for (int x = 0; x < block.count; ++x, half += kRows) {
+            window.next();
+            unrolled<kRows>([&](auto r) EFFNET_EDGE_LAMBDA {
+                __m512i sums[2] = {bias[0], bias[1]};
+                window.template add<r>(weights, sums);
+                const Words words = epilogue.words(sums[0], sums[1], scale, scale + 1, 2);
+                half[r].value = words.value;
+                if (epilogue.is_product()) half[r].argument = words.argument;
+            });
+        }
+    }
+}
+
+// From both halves to bytes and their sums.
+template <int kRows, int kSegments>
+void finish(const Depthwise& stage, const Block& block, const Words* first, const Words* second,
+            __m512i* totals) {
     const Segments segments = stage.segments;
     const int channels = stage.panel.channels;
     const size_t out_stride = stage.out_stride, out_row_stride = stage.out_row_stride;
-    __m512i weights[Window::kVectors][kQuarters];
-    unrolled<Window::kVectors>([&](auto v) EFFNET_EDGE_LAMBDA {
-        unrolled<kQuarters>([&](auto q) EFFNET_EDGE_LAMBDA {
-            weights[v][q] =
-                _mm512_load_si512(stage.panel.weight + (v * 4 + kBegin + q) * kVector);
-        });
-    });
-    __m512i bias[kQuarters];
-    __m512 scale[2 * kQuarters];
-    const int to_argument = stage.epilogue.is_product() ? 4 : 0;
-    unrolled<kQuarters>([&](auto q) EFFNET_EDGE_LAMBDA {
-        bias[q] = _mm512_load_si512(stage.panel.bias + (kBegin + q) * kGroup);
-        scale[q] = _mm512_load_ps(stage.panel.scale + (kBegin + q) * kGroup);
-        scale[kQuarters + q] = _mm512_load_ps(stage.panel.scale + (to_argument + kBegin + q) * kGroup);
-    });
-    __m512i table[4];
-    unrolled<4>([&](auto i) EFFNET_EDGE_LAMBDA { table[i] = stage.epilogue.table()[i]; });
+    const __m512i table[4] = {stage.epilogue.table()[0], stage.epilogue.table()[1],
+                              stage.epilogue.table()[2], stage.epilogue.table()[3]};
     const Epilogue epilogue(stage.epilogue, table);
-
     ByteSums byte_sums;
-    Window window(rows, static_cast<size_t>(begin) * stride * stage.in_stride, stage.in_stride,
-                  segments);
-    out += begin * out_stride;
-    for (int x = 0; x < count; ++x, out += out_stride) {
-        window.next();
-        __m512i sums[kRows][kQuarters];
-        unrolled<kRows>([&](auto r) EFFNET_EDGE_LAMBDA {
-            unrolled<kQuarters>([&](auto q) EFFNET_EDGE_LAMBDA { sums[r][q] = bias[q]; });
-        });
-        window.add(weights, sums);
-        unrolled<kRows>([&](auto r) EFFNET_EDGE_LAMBDA {
-            const auto words = [&](auto q) EFFNET_EDGE_LAMBDA {
-                return epilogue.words(sums[r][q], sums[r][q + 1], scale + q, scale + q + 1, kQuarters);
-            };
-            if constexpr (kBegin + kQuarters < 4) {
-                const Words result = words(Index<0>{});
-                half[x][r].value = result.value;
-                if (epilogue.is_product()) half[x][r].argument = result.argument;
-            } else {
-                __m512i bytes;
-                if constexpr (kQuarters == 4) {
-                    bytes = epilogue.bytes(words(Index<0>{}), words(Index<2>{}));
-                } else {
-                    const __m512i value = half[x][r].value;
-                    bytes = epilogue.bytes(
-                        {value, epilogue.is_product() ? half[x][r].argument : value},
-                        words(Index<0>{}));
-                }
+    for (int row = 0; row < block.rows; row += kRows) {
+        uint8_t* out = block.out + row * out_row_stride + block.begin * out_stride;
+        for (int x = 0; x < block.count; ++x, out += out_stride, first += kRows, second += kRows) {
+            unrolled<kRows>([&](auto r) EFFNET_EDGE_LAMBDA {
+                const __m512i bytes = epilogue.bytes(first[r], second[r]);
                 store_segments<kSegments>(out + r * out_row_stride, bytes, channels, segments);
-                if (kSegments > 1 && begin + x < segments.most_repeated) {
-                    const __mmask64 once = not_repeated<kSegments>(segments, begin + x);
+                if (kSegments > 1 && block.begin + x < segments.most_repeated) {
+                    const __mmask64 once = not_repeated<kSegments>(segments, block.begin + x);
                     byte_sums.add(_mm512_maskz_mov_epi8(once, bytes));
                 } else {
                     byte_sums.add(bytes);
                 }
-            }
-        });
-    }
-    if constexpr (kBegin + kQuarters == 4) byte_sums.flush(totals);
-}
-
-// A block of one output row, or of two where the window has two.
-template <int kKernel, int kStride, int kSegments>
-void run_block(const Depthwise& stage, const uint8_t* const* rows, int output_rows, int begin,
-               int count, uint8_t* out, __m512i* totals) {
-    if constexpr (kKernel == 5) {
-        Words half[kBlock][1];
-        slide<Window5x5<kStride, kSegments, 0>, kSegments>(stage, rows, kStride, begin, count, half,
-                                                           out, totals);
-        slide<Window5x5<kStride, kSegments, 2>, kSegments>(stage, rows, kStride, begin, count, half,
-                                                           out, totals);
-        return;
-    }
-    if constexpr (kStride == 1) {
-        if (output_rows == 2) {
-            Words half[kBlock][2];
-            slide<Window3x3<1, 2, kSegments, 0, 2>, kSegments>(stage, rows, 1, begin, count, half, out,
-                                                               totals);
-            slide<Window3x3<1, 2, kSegments, 2, 2>, kSegments>(stage, rows, 1, begin, count, half, out,
-                                                               totals);
-            return;
+            });
         }
     }
-    slide<Window3x3<kStride, 1, kSegments, 0, 4>, kSegments>(stage, rows, kStride, begin, count,
-                                                             nullptr, out, totals);
+    byte_sums.flush(totals);
+}
+
+// Of an even number of rows with stride 1 and a 3x3 kernel, or of one row; of any number otherwise.
+template <int kKernel, int kStride, int kSegments>
+void run_block(const Depthwise& stage, const Block& block, __m512i* totals) {
+    Words first[kBlock], second[kBlock];
+    if constexpr (kKernel == 5) {
+        slide<Window5x5<kStride, kSegments, 0>>(stage, kStride, block, first);
+        slide<Window5x5<kStride, kSegments, 2>>(stage, kStride, block, second);
+    } else if (kStride == 1 && block.rows > 1) {
+        slide<Window3x3<1, 2, kSegments, 0>>(stage, 1, block, first);
+        slide<Window3x3<1, 2, kSegments, 2>>(stage, 1, block, second);
+        finish<2, kSegments>(stage, block, first, second, totals);
+        return;
+    } else {
+        slide<Window3x3<kStride, 1, kSegments, 0>>(stage, kStride, block, first);
+        slide<Window3x3<kStride, 1, kSegments, 2>>(stage, kStride, block, second);
+    }
+    finish<1, kSegments>(stage, block, first, second, totals);
 }
 
 template <int kKernel, int kStride, int kSegments>
 void run_rows(const Depthwise& stage, const DepthwiseRun& run, __m512i* totals) {
+    constexpr int kTogether = kKernel == 3 && kStride == 1 ? 2 : 1;
     const int length = stage.segments.length;
-    uint8_t* out = run.out;
-    for (int r = 0; r < run.rows;) {
-        const int output_rows = kKernel == 3 && kStride == 1 && r + 1 < run.rows ? 2 : 1;
-        for (int begin = 0; begin < length; begin += kBlock) {
-            const int count = length - begin < kBlock ? length - begin : kBlock;
-            run_block<kKernel, kStride, kSegments>(stage, run.in + r * kStride, output_rows, begin,
-                                                   count, out, totals);
+    const int fitting = kBlock / length / kTogether * kTogether;
+    Block block{run.in, run.out, 0, 0, 0};
+    for (int r = 0; r < run.rows; r += block.rows) {
+        const int left = run.rows - r;
+        const int whole = left < kTogether ? left : left / kTogether * kTogether;
+        const int most = fitting < kTogether ? kTogether : fitting;
+        block.rows = whole < most ? whole : most;
+        block.in = run.in + r * kStride;
+        block.out = run.out + r * run.out_row_stride;
+        const int columns = kBlock / block.rows;
+        for (block.begin = 0; block.begin < length; block.begin += columns) {
+            const int ahead = length - block.begin;
+            block.count = ahead < columns ? ahead : columns;
+            run_block<kKernel, kStride, kSegments>(stage, block, totals);
         }
-        r += output_rows;
-        out += output_rows * run.out_row_stride;
     }
 }
 

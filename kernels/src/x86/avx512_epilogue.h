@@ -3,15 +3,17 @@
 // Included by one source file per instruction set; everything here is local to it.
 #pragma once
 
-// GCC's own header leaves registers undefined on purpose, and then warns of it: GCC bug 105593.
+// GCC's own header leaves registers undefined, and warns of it: GCC bug 105593.
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 
 #include "avx512.h"
 
-// Arrays of registers stay in registers only if all functions that they pass through are inlined and
-// all their indices are constants.
+// Arrays of registers stay in registers only if all functions that they pass through are inlined
+// and all their indices are constants.
 #define EFFNET_EDGE_INLINE __attribute__((always_inline)) inline
 #define EFFNET_EDGE_LAMBDA __attribute__((always_inline))
 
@@ -30,8 +32,8 @@ EFFNET_EDGE_INLINE void unrolled(const Body& body) {
     if constexpr (kCount > 0) body(Index<kCount - 1>{});
 }
 
-// Behind a loop: GCC would otherwise spill what the code behind it can't hold in registers, and do so
-// in the loop.
+// What GCC wouldn't do by itself: it spills, within a loop, what the code behind the loop can't
+// hold in registers, and it loads a value once per use.
 EFFNET_EDGE_INLINE void keep_in_register(__m512i& value) { asm("" : "+v"(value)); }
 
 // 1.5 * 2^23: a float32 between 2^23 and 2^24 has steps of 1, so that adding this rounds to an
@@ -39,9 +41,9 @@ EFFNET_EDGE_INLINE void keep_in_register(__m512i& value) { asm("" : "+v"(value))
 constexpr float kMagic = 12582912.0f;
 constexpr int32_t kMagicBits = 0x4B400000;
 
-// round(sum * scale) + zero point. A fused multiply-add, since a product that was rounded before would
-// be rounded twice. `offset` subtracts kMagicBits and adds the zero point, which can't be part of
-// kMagic: an odd one would turn half to even into half to odd.
+// round(sum * scale) + zero point. A fused multiply-add, since a product that was rounded before
+// would be rounded twice. `offset` subtracts kMagicBits and adds the zero point, which can't be
+// part of kMagic: an odd one would turn half to even into half to odd.
 EFFNET_EDGE_INLINE __m512i requantize(__m512 sum, __m512 scale, __m512i offset) {
     const __m512 rounded = _mm512_fmadd_ps(sum, scale, _mm512_set1_ps(kMagic));
     return _mm512_add_epi32(_mm512_castps_si512(rounded), offset);
@@ -58,18 +60,21 @@ EFFNET_EDGE_INLINE __m512i lookup(const __m512i* table, __m512i bytes) {
 
 #else
 
-// Without a permutation of bytes, permutes the table's 128 pairs of bytes as words, by the upper seven
-// bits of the even bytes and of the odd bytes, and then takes one byte of each pair by the lowest bit.
+// Without a permutation of bytes, permutes the table's 128 pairs of bytes as words, by the upper
+// seven bits of the even bytes and of the odd bytes, and then takes one byte of each pair by the
+// lowest bit.
 EFFNET_EDGE_INLINE __m512i lookup(const __m512i* table, __m512i bytes) {
     const __m512i even_index = _mm512_srli_epi16(bytes, 1);
     const __m512i odd_index = _mm512_srli_epi16(bytes, 9);
     const __mmask32 even_high = _mm512_test_epi16_mask(bytes, _mm512_set1_epi16(0x80));
     const __mmask32 odd_high = _mm512_movepi16_mask(bytes);
     const __m512i even =
-        _mm512_mask_blend_epi16(even_high, _mm512_permutex2var_epi16(table[0], even_index, table[1]),
+        _mm512_mask_blend_epi16(even_high,
+                                _mm512_permutex2var_epi16(table[0], even_index, table[1]),
                                 _mm512_permutex2var_epi16(table[2], even_index, table[3]));
     const __m512i odd =
-        _mm512_mask_blend_epi16(odd_high, _mm512_permutex2var_epi16(table[0], odd_index, table[1]),
+        _mm512_mask_blend_epi16(odd_high,
+                                _mm512_permutex2var_epi16(table[0], odd_index, table[1]),
                                 _mm512_permutex2var_epi16(table[2], odd_index, table[3]));
     constexpr __mmask64 kOdd = 0xAAAAAAAAAAAAAAAA;
     const __m512i first = _mm512_mask_blend_epi8(kOdd, even, _mm512_slli_epi16(odd, 8));
@@ -110,8 +115,8 @@ class Epilogue {
     const __m512i* table() const { return table_; }
 
     // `scale`: of `a` and of `b`; a product's argument has its scales at scale + to_argument.
-    EFFNET_EDGE_INLINE Words words(__m512i a, __m512i b, const __m512* scale_a, const __m512* scale_b,
-                                   int to_argument) const {
+    EFFNET_EDGE_INLINE Words words(__m512i a, __m512i b, const __m512* scale_a,
+                                   const __m512* scale_b, int to_argument) const {
         const __m512 x = _mm512_cvtepi32_ps(a);
         const __m512 y = _mm512_cvtepi32_ps(b);
         Words result;
@@ -129,13 +134,15 @@ class Epilogue {
 
     // Each 128-bit lane has four bytes of each of the four registers of sums in turn.
     EFFNET_EDGE_INLINE __m512i bytes(const Words& first, const Words& second) const {
-        const __m512i looked_up = _mm512_packus_epi16(first.argument, second.argument);
-        if (kind_ == Result::kBytes) return looked_up;
-        const __m512i found = lookup(table_, looked_up);
-        if (kind_ == Result::kLookup) return found;
-        return _mm512_packus_epi16(
-            times(first.value, _mm512_unpacklo_epi8(_mm512_setzero_si512(), found)),
-            times(second.value, _mm512_unpackhi_epi8(_mm512_setzero_si512(), found)));
+        if (kind_ == Result::kProduct) {
+            const __m512i sigmoid =
+                lookup(table_, _mm512_packus_epi16(first.argument, second.argument));
+            const __m512i zero = _mm512_setzero_si512();
+            return _mm512_packus_epi16(times(first.value, _mm512_unpacklo_epi8(zero, sigmoid)),
+                                       times(second.value, _mm512_unpackhi_epi8(zero, sigmoid)));
+        }
+        const __m512i bytes = _mm512_packus_epi16(first.value, second.value);
+        return kind_ == Result::kLookup ? lookup(table_, bytes) : bytes;
     }
 
   private:
@@ -175,8 +182,8 @@ const __m512i* table_of(const void* packed, const Header& header) {
     return reinterpret_cast<const __m512i*>(static_cast<const uint8_t*>(packed) + header.table_at);
 }
 
-// The first `channels` bytes; all kMost if there are more. Without a mask where none is needed, since
-// masked stores of bytes are slow on some cores.
+// The first `channels` bytes; all kMost if there are more. Without a mask where none is needed,
+// since masked stores of bytes are slow on some cores.
 template <int kMost>
 EFFNET_EDGE_INLINE void store(uint8_t* out, __m512i bytes, int channels) {
     if (channels < kMost) {

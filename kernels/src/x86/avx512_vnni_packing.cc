@@ -45,8 +45,8 @@ void pack_table(const Stage& stage, uint8_t* to) {
 int panels_of(int channels) { return (channels + kPanel - 1) / kPanel; }
 
 // Number `at` of a panel is this channel of it, so that packing 32-bit numbers to bytes, which
-// interleaves four registers, leaves channels in order. A single group's are interleaved with those of
-// other pixels.
+// interleaves four registers, leaves channels in order. A single group's are interleaved with those
+// of other pixels.
 int pointwise_channel(int groups, int at) {
     const int group = at / kGroup, lane = at % kGroup;
     return (lane / kQuad * groups + group) * kQuad + lane % kQuad;

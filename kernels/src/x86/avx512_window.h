@@ -1,13 +1,13 @@
 // Windows that slide along the rows of a depthwise convolution, four taps per instruction.
 //
-// The bytes of four rows of one column are interleaved, so that each 32-bit lane has a channel's four
-// vertical taps: 4 registers ("quarters") per column and 64 channels, which serve all outputs that
-// the column takes part in. A 3x3 kernel leaves one of the four rows over; with stride 1, it serves
-// the output row below. A 5x5 kernel's last row is interleaved horizontally instead, four columns at
-// a time, which leaves one tap over.
+// The bytes of four rows of one column are interleaved, so that each 32-bit lane has a channel's
+// four vertical taps: 4 registers ("quarters") per column and 64 channels, which serve all outputs
+// that the column takes part in. A 3x3 kernel leaves one of the four rows over; with stride 1, it
+// serves the output row below. A 5x5 kernel's last row is interleaved horizontally instead, four
+// columns at a time, which leaves one tap over.
 //
-// A window has kCount of the quarters, from kFirst on: 0 to 3, or 0 and 1, or 2 and 3. Its weights are
-// in kVectors registers of each of these quarters.
+// A window has two of the quarters, kBegin and the next, since more wouldn't leave registers for
+// the weights: kVectors of each quarter.
 //
 // Included by one source file per instruction set; everything here is local to it.
 #pragma once
@@ -47,34 +47,31 @@ EFFNET_EDGE_INLINE __m512i load(const uint8_t* in, const Segments& segments) {
     }
 }
 
-template <int kFirst, int kCount>
-EFFNET_EDGE_INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, __m512i* quarters) {
-    if constexpr (kFirst == 0) {
-        const __m512i ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
-        quarters[0] = _mm512_unpacklo_epi16(ab, cd);
-        quarters[1] = _mm512_unpackhi_epi16(ab, cd);
-    }
-    if constexpr (kFirst + kCount == 4) {
-        const __m512i ab = _mm512_unpackhi_epi8(a, b), cd = _mm512_unpackhi_epi8(c, d);
-        quarters[kCount - 2] = _mm512_unpacklo_epi16(ab, cd);
-        quarters[kCount - 1] = _mm512_unpackhi_epi16(ab, cd);
-    }
+// Bytes of quarters 0 and 1, or 2 and 3.
+template <int kBegin>
+EFFNET_EDGE_INLINE __m512i interleave(__m512i a, __m512i b) {
+    return kBegin == 0 ? _mm512_unpacklo_epi8(a, b) : _mm512_unpackhi_epi8(a, b);
 }
 
-template <int kCount>
-EFFNET_EDGE_INLINE void multiply_add(const __m512i* quarters, const __m512i* weights, __m512i* sums) {
-    unrolled<kCount>([&](auto q) EFFNET_EDGE_LAMBDA {
-        sums[q] = _mm512_dpbusd_epi32(sums[q], quarters[q], weights[q]);
-    });
-}
+struct Quarters {
+    __m512i of[2] = {};
+
+    Quarters() = default;
+    EFFNET_EDGE_INLINE Quarters(__m512i ab, __m512i cd)
+        : of{_mm512_unpacklo_epi16(ab, cd), _mm512_unpackhi_epi16(ab, cd)} {}
+
+    EFFNET_EDGE_INLINE void multiply_add(const __m512i (&weights)[2], __m512i (&sums)[2]) const {
+        sums[0] = _mm512_dpbusd_epi32(sums[0], of[0], weights[0]);
+        sums[1] = _mm512_dpbusd_epi32(sums[1], of[1], weights[1]);
+    }
+};
 
 // Vectors: the kernel's columns; with stride 1, again for the output row below.
-template <int kStride, int kRowsOut, int kSegments, int kFirst, int kCount>
+template <int kStride, int kRowsOut, int kSegments, int kFirst>
 class Window3x3 {
   public:
     static constexpr int kRows = kRowsOut;
     static constexpr int kBegin = kFirst;
-    static constexpr int kQuarters = kCount;
     static constexpr int kVectors = 3 * kRows;
 
     // Stands before the first output, which `next` goes to.
@@ -88,35 +85,33 @@ class Window3x3 {
         unrolled<kStride>([&](auto) EFFNET_EDGE_LAMBDA { push(); });
     }
 
-    EFFNET_EDGE_INLINE void add(const __m512i (&weights)[kVectors][kCount],
-                                __m512i (&sums)[kRows][kCount]) const {
+    // The products of output row kRow.
+    template <int kRow>
+    EFFNET_EDGE_INLINE void add(const __m512i (&weights)[kVectors][2], __m512i (&sums)[2]) const {
         unrolled<3>([&](auto x) EFFNET_EDGE_LAMBDA {
-            unrolled<kRows>([&](auto r) EFFNET_EDGE_LAMBDA {
-                multiply_add<kCount>(column_[x], weights[3 * r + x], sums[r]);
-            });
+            column_[x].multiply_add(weights[3 * kRow + x], sums);
         });
     }
 
   private:
     EFFNET_EDGE_INLINE void push() {
-        __m512i in[4];
-        unrolled<2 + kRows>([&](auto i) EFFNET_EDGE_LAMBDA {
-            in[i] = load<kSegments>(rows_[i] + offset_, segments_);
-        });
-        if constexpr (kRows == 1) in[3] = in[2];  // times 0
+        const auto row = [&](int i) EFFNET_EDGE_LAMBDA {
+            return load<kSegments>(rows_[i] + offset_, segments_);
+        };
+        const __m512i third = row(2);
+        const __m512i fourth = kRows == 2 ? row(3) : third;  // third: times 0
+        column_[0] = column_[1];
+        column_[1] = column_[2];
+        column_[2] =
+            Quarters(interleave<kBegin>(row(0), row(1)), interleave<kBegin>(third, fourth));
         offset_ += in_stride_;
-        unrolled<kCount>([&](auto q) EFFNET_EDGE_LAMBDA {
-            column_[0][q] = column_[1][q];
-            column_[1][q] = column_[2][q];
-        });
-        interleave<kFirst, kCount>(in[0], in[1], in[2], in[3], column_[2]);
     }
 
     const uint8_t* const* rows_;
     size_t offset_;
     size_t in_stride_;
     const Segments& segments_;
-    __m512i column_[3][kCount] = {};
+    Quarters column_[3];
 };
 
 // Vectors: the kernel's columns without their last tap; four taps of the last row, the first ones
@@ -126,7 +121,6 @@ class Window5x5 {
   public:
     static constexpr int kRows = 1;
     static constexpr int kBegin = kFirst;
-    static constexpr int kQuarters = 2;
     static constexpr int kVectors = 7;
 
     EFFNET_EDGE_INLINE Window5x5(const uint8_t* const* rows, size_t offset, size_t in_stride,
@@ -156,56 +150,50 @@ class Window5x5 {
         }
     }
 
-    EFFNET_EDGE_INLINE void add(const __m512i (&weights)[kVectors][2],
-                                __m512i (&sums)[1][2]) const {
-        unrolled<5>([&](auto x) EFFNET_EDGE_LAMBDA {
-            multiply_add<2>(column_[x], weights[x], sums[0]);
-        });
-        // Of the output's columns 0 to 4, stride 1: four_[1] has 0 to 3, four_[2] ends with 4. Stride
-        // 2: four_[2] has 1 to 4, and four_[0], that of two outputs ago, ends with 0.
-        multiply_add<2>(four_[kStride], weights[5], sums[0]);
-        multiply_add<2>(four_[kStride == 1 ? 2 : 0], weights[6], sums[0]);
+    template <int kRow>
+    EFFNET_EDGE_INLINE void add(const __m512i (&weights)[kVectors][2], __m512i (&sums)[2]) const {
+        unrolled<5>([&](auto x) EFFNET_EDGE_LAMBDA { column_[x].multiply_add(weights[x], sums); });
+        // Of the output's columns 0 to 4, stride 1: four_[1] has 0 to 3, four_[2] ends with 4.
+        // Stride 2: four_[2] has 1 to 4, and four_[0], that of two outputs ago, ends with 0.
+        four_[kStride].multiply_add(weights[5], sums);
+        four_[kStride == 1 ? 2 : 0].multiply_add(weights[6], sums);
     }
 
   private:
     // Returns the last row's column.
     EFFNET_EDGE_INLINE __m512i push() {
-        __m512i in[5];
-        unrolled<5>([&](auto i) EFFNET_EDGE_LAMBDA {
-            in[i] = load<kSegments>(rows_[i] + offset_, segments_);
-        });
+        const auto row = [&](int i) EFFNET_EDGE_LAMBDA {
+            return load<kSegments>(rows_[i] + offset_, segments_);
+        };
+        unrolled<4>([&](auto x) EFFNET_EDGE_LAMBDA { column_[x] = column_[x + 1]; });
+        column_[4] =
+            Quarters(interleave<kBegin>(row(0), row(1)), interleave<kBegin>(row(2), row(3)));
+        const __m512i last = row(4);
         offset_ += in_stride_;
-        unrolled<4>([&](auto x) EFFNET_EDGE_LAMBDA {
-            column_[x][0] = column_[x + 1][0];
-            column_[x][1] = column_[x + 1][1];
-        });
-        interleave<kFirst, 2>(in[0], in[1], in[2], in[3], column_[4]);
-        return in[4];
+        return last;
     }
 
     EFFNET_EDGE_INLINE void push_pair(__m512i a, __m512i b) {
         pair_[0] = pair_[1];
         pair_[1] = pair_[2];
-        pair_[2] = kFirst == 0 ? _mm512_unpacklo_epi8(a, b) : _mm512_unpackhi_epi8(a, b);
+        pair_[2] = interleave<kBegin>(a, b);
     }
 
     EFFNET_EDGE_INLINE void push_four(__m512i a, __m512i b) {
-        unrolled<2>([&](auto q) EFFNET_EDGE_LAMBDA {
-            four_[0][q] = four_[1][q];
-            four_[1][q] = four_[2][q];
-        });
-        four_[2][0] = _mm512_unpacklo_epi16(a, b);
-        four_[2][1] = _mm512_unpackhi_epi16(a, b);
+        four_[0] = four_[1];
+        four_[1] = four_[2];
+        four_[2] = Quarters(a, b);
     }
 
     const uint8_t* const* rows_;
     size_t offset_;
     size_t in_stride_;
     const Segments& segments_;
-    __m512i column_[5][2] = {};
-    __m512i newest_ = {};  // the last row's newest column, and two or four of its columns interleaved
+    Quarters column_[5];
+    // The last row's newest column, and its columns interleaved, two or four at a time.
+    __m512i newest_ = {};
     __m512i pair_[3] = {};
-    __m512i four_[3][2] = {};
+    Quarters four_[3];
 };
 
 }  // namespace

@@ -1,0 +1,40 @@
+"""What the kernels cost on a B0.
+
+Counts are the same on every machine with the same compiler, so they have bounds.
+"""
+
+from __future__ import annotations
+
+import count
+import lab
+import pytest
+
+pytestmark = pytest.mark.arm
+
+BOUNDS: dict[str, tuple[int, int] | None] = {
+    "cortex-a53": None,
+    "cortex-a72": None,
+    "cortex-a76": None,
+    "i8mm": None,
+}
+"""Instructions and modelled cycles, in millions, of one inference of B0 by the kernels alone."""
+
+
+@pytest.mark.parametrize("cpu", BOUNDS)
+def test_b0_stays_within_its_bounds(cpu):
+    cost = count.count(lab.CPUS[cpu], count.b0(lab.CPUS[cpu])).cost
+    if BOUNDS[cpu] is None:
+        pytest.skip(f"no bound yet: {cost.instructions:,} instructions, {cost.cycles:,} cycles")
+    instructions, cycles = BOUNDS[cpu]
+    assert cost.instructions <= instructions * 1_000_000
+    assert cost.cycles <= cycles * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("cpu", "most_used"),
+    [("cortex-a72", "widening multiply"), ("cortex-a76", "dot"), ("i8mm", "mmla")],
+)
+def test_the_multiplications_are_those_the_core_is_best_at(cpu, most_used):
+    classes = count.count(lab.CPUS[cpu], count.b0(lab.CPUS[cpu])).cost.classes
+    kinds = ("dot", "mmla", "widening multiply")
+    assert max(kinds, key=lambda kind: classes[kind]) == most_used
