@@ -91,11 +91,13 @@ void Stem::take_patches(const Run& run, int out_row, int out_width, uint8_t* pat
     int first_inner = 0, last_inner = 0;
     if (kernel_ == 3 && top >= 0 && top + 2 < run.height) {
         const ptrdiff_t left_in_image = (run.height - (top + 2)) * row_bytes;
-        const ptrdiff_t columns = std::min<ptrdiff_t>(run.width - 3, (left_in_image - 16) / kColours);
         first_inner = std::min((pad_left_ + stride_ - 1) / stride_, out_width);
-        last_inner = columns + pad_left_ < 0
-                         ? 0
-                         : static_cast<int>((columns + pad_left_) / stride_ + 1);
+        // The last column at which a patch may begin.
+        const ptrdiff_t column =
+            left_in_image < 16
+                ? -1
+                : std::min<ptrdiff_t>(run.width - 3, (left_in_image - 16) / kColours);
+        if (column >= 0) last_inner = static_cast<int>((column + pad_left_) / stride_ + 1);
         last_inner = std::max(std::min(last_inner, out_width), first_inner);
     }
     const auto take = [&](int x) {
