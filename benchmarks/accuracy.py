@@ -250,7 +250,8 @@ def _convert(*arguments: str) -> None:
 
 
 def _run(file: Path, images: NDArray[np.uint8]) -> Logits:
-    with open_session(file, choose_engine(model_format(file))) as session:
+    engine = choose_engine(model_format(file), precision=read_metadata(file).precision)
+    with open_session(file, engine) as session:
         return np.concatenate([session.run(image[None]) for image in images])
 
 

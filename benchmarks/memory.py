@@ -58,16 +58,21 @@ def watch(model: str, engine: str, predictions: int) -> float:
 def engines_for(model: str) -> list[str]:
     """The installed engines that run a file, or a stored model in any of its formats."""
     from effnet_edge.engines import available_engines
-    from effnet_edge.model_file import model_format
+    from effnet_edge.model_file import model_format, read_metadata
     from effnet_edge.store import ModelStore
 
     path = Path(model)
-    formats = (
-        {model_format(path)}
+    kinds = (
+        {(model_format(path), read_metadata(path).precision)}
         if path.is_file()
-        else {stored.format for stored in ModelStore().list() if stored.name == model}
+        else {
+            (stored.format, stored.metadata.precision)
+            for stored in ModelStore().list()
+            if stored.name == model and stored.metadata is not None
+        }
     )
-    return [engine.name for engine in available_engines() if engine.format in formats]
+    engines = available_engines()
+    return [engine.name for engine in engines if any(engine.runs(*kind) for kind in kinds)]
 
 
 def main() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import venv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from environments import environment
 from numpy.typing import NDArray
 
 SCRIPTS = Path(__file__).with_name("peers")
@@ -67,7 +66,7 @@ def run_peer(name: str, folder: Path, envs: Path, fresh: bool = False) -> PeerRu
     key = digest((folder / "float.npy", *inputs, script, SCRIPTS / "common.py"))
     stamp = target / "key"
     if fresh or not stamp.exists() or stamp.read_text() != key:
-        python = _environment(envs / name, peer.packages)
+        python = environment(envs / name, peer.packages)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         paths = [python, script, folder / f"float.{peer.format}", *inputs, target]
@@ -97,20 +96,3 @@ def _made(folder: Path, configuration: str, bytes: int, seconds: float, error: s
     if not np.isfinite(logits).all():
         return Made(configuration, None, bytes, seconds, "its logits aren't finite")
     return Made(configuration, logits, bytes, seconds, None)
-
-
-def _environment(folder: Path, packages: tuple[str, ...]) -> Path:
-    """Python of the environment in ``folder``, which is made if it isn't there.
-
-    Raises RuntimeError if the packages can't be installed.
-    """
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        print(f"  making an environment with {', '.join(packages)}", flush=True)
-        venv.create(folder, with_pip=True)
-        command = [str(python), "-m", "pip", "install", "-q", *packages]
-        process = subprocess.run(command, check=False, capture_output=True, text=True)
-        if process.returncode:
-            shutil.rmtree(folder)
-            raise RuntimeError(f"pip can't install it: {process.stderr.strip().splitlines()[-1]}")
-    return python

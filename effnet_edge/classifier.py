@@ -21,6 +21,7 @@ from PIL import Image
 from effnet_edge import seal
 from effnet_edge.engines import (
     ENGINES,
+    NATIVE,
     Engine,
     Session,
     available_engines,
@@ -91,14 +92,16 @@ class EdgeClassifier:
     ) -> EdgeClassifier:
         """Load a model by its name in the store (``efficientnet-b2-fp32``) or from its file.
 
-        ``engine`` is ``onnxruntime``, ``litert`` or ``tflite-runtime``; by default an installed
-        one that runs the file, and of a stored model the file that an installed engine runs.
+        ``engine`` is ``native`` (our own kernels, for int8 .onnx), ``onnxruntime``, ``litert`` or
+        ``tflite-runtime``; by default the first of them that is installed and runs the file, and of
+        a stored model the file that an installed engine runs.
         ``threads`` defaults to the fast cores that this process may use. A name without a folder
         and without ``.onnx`` or ``.tflite`` is looked for in the store first.
 
         Raises ModelNotFoundError; ModelError for a file that is damaged, was changed since it was
         written, or isn't one of ours; EngineError if the engine is missing or fails; UsageError
-        for an unknown engine, a bad thread count, or what is neither a name nor a path.
+        for an unknown engine or one that doesn't run such a model, a bad thread count, or what is
+        neither a name nor a path.
         """
         path = _find(name_or_path, engine)
         for _ in range(_LOADS):
@@ -186,13 +189,25 @@ class EdgeClassifier:
 
     @classmethod
     def _load(cls, path: Path, engine: str | None, threads: int | None) -> EdgeClassifier:
-        chosen = choose_engine(model_format(path), engine)
+        kind = model_format(path)
+        try:
+            metadata = read_metadata(path)
+        except ModelError:
+            seal.verify(path)  # that a file is cut short says more than what is missing then
+            raise
+        chosen = choose_engine(kind, engine, metadata.precision)
         with importing(chosen):  # hashing leaves the interpreter to other threads
             digest = seal.verify(path)
-        if chosen.format == "onnx":
+        if kind == "onnx" and chosen.name != NATIVE:  # which opens no other file
             check_self_contained(path)
-        metadata = read_metadata(path)
-        session = open_session(path, chosen, threads, digest)
+        try:
+            session = open_session(path, chosen, threads, digest)
+        except EngineError:
+            other = None if engine is not None else _engine_after(chosen, kind, metadata.precision)
+            if other is None:
+                raise
+            check_self_contained(path)
+            chosen, session = other, open_session(path, other, threads, digest)
         found = (session.input_shape, session.classes)
         described = (metadata.recipe.resolution, metadata.classes)
         if found != described:
@@ -384,6 +399,15 @@ class EdgeClassifier:
         return [Prediction(int(i), self.labels[i], float(powers[i] / total)) for i in order]
 
 
+def _engine_after(refused: Engine, model_format: ModelFormat, precision: str) -> Engine | None:
+    """An engine for what our kernels refuse, numbers that they can't compute with perhaps."""
+    if refused.name != NATIVE:
+        return None
+    engines = available_engines()
+    runs = (each for each in engines if each != refused and each.runs(model_format, precision))
+    return next(runs, None)
+
+
 def _recalled(answer: dict[str, Any], limits: Limits) -> Selection:
     # Few ask, so that importing this waits for them.
     from effnet_edge.selection.selection import Selection
@@ -419,15 +443,14 @@ def _find(name_or_path: str | os.PathLike[str], engine: str | None) -> Path:
         raise UsageError(f"give a model's name or its file's path, not {type(text).__name__}")
     if not text:
         raise UsageError("the model's name is empty: give a name of the store or a file's path")
-    formats = _formats(engine)
+    if engine is not None:
+        named_engine(engine)
     path = user_path(text)
     is_name = isinstance(name_or_path, str) and path.suffix not in (".onnx", ".tflite")
     if not is_name or path.name != text:
         return _existing(path)
-    from effnet_edge.store import ModelStore
-
     try:
-        return ModelStore().find(text, formats=formats)
+        return _stored(text, engine)
     except (ModelNotFoundError, StoreError, UsageError):
         if os.path.isfile(path):  # noqa: PTH113 - unlike pathlib's, false for impossible names
             return path
@@ -442,10 +465,21 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _formats(engine: str | None) -> tuple[ModelFormat, ...]:
-    """In which formats to look for a stored model: those that can be run first, the others after
-    them so that the error is about the missing engine."""
+def _stored(name: str, engine: str | None) -> Path:
+    """The file of a stored model that can be run, or else one of another format, so that the error
+    is about the missing engine."""
+    from effnet_edge.store import ModelStore
+
+    store = ModelStore()
     if engine is not None:
-        return (named_engine(engine).format,)
-    candidates = [*available_engines(), *ENGINES.values()]
-    return tuple(dict.fromkeys(candidate.format for candidate in candidates))
+        return store.find(name, (named_engine(engine).format,))
+    engines = available_engines()
+    path = store.find(name, _formats([*engines, *ENGINES.values()]))
+    precision = read_metadata(path).precision
+    with suppress(ModelNotFoundError):
+        return store.find(name, _formats([each for each in engines if each.computes(precision)]))
+    return path
+
+
+def _formats(engines: Iterable[Engine]) -> tuple[ModelFormat, ...]:
+    return tuple(dict.fromkeys(engine.format for engine in engines))

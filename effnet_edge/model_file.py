@@ -6,7 +6,6 @@ before anything of that size is read.
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import zipfile
@@ -17,6 +16,7 @@ from typing import BinaryIO, Literal
 from effnet_edge.errors import ModelError, ModelNotFoundError
 from effnet_edge.files import open_regular
 from effnet_edge.metadata import ModelMetadata
+from effnet_edge.protocol_buffer import ProtocolBuffer, length_tag, varint_tag
 
 ModelFormat = Literal["onnx", "tflite"]
 
@@ -32,32 +32,31 @@ TFLITE_LABELS = "labels.txt"
 _MAX_TEXT = 16 << 20
 _MAX_FIELDS = 100_000
 _MAX_DIRECTORY = 1 << 20
-_MAX_GRAPH_FIELDS = 1_000_000
 _MAX_DEPTH = 64
 
 # Fields of ModelProto and StringStringEntryProto in onnx.proto.
 _IR_VERSION_TAG = b"\x08"
-_METADATA_PROPS = 14
-_KEY, _VALUE = 1, 2
+_METADATA_PROPS = length_tag(14)
+_KEY, _VALUE = length_tag(1), length_tag(2)
 
 # Where onnx.proto has tensors: by message, its fields that may hold some further down.
 _HOLDERS = {
-    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
-    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "NodeProto": {5: "AttributeProto"},
-    "AttributeProto": {
-        **{5: "TensorProto", 10: "TensorProto", 6: "GraphProto", 11: "GraphProto"},
-        **{22: "SparseTensorProto", 23: "SparseTensorProto"},
-    },
-    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
-    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
-    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
-    "TensorProto": {},
+    message: {length_tag(number): inner for number, inner in fields.items()}
+    for message, fields in {
+        "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
+        "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+        "NodeProto": {5: "AttributeProto"},
+        "AttributeProto": {
+            **{5: "TensorProto", 10: "TensorProto", 6: "GraphProto", 11: "GraphProto"},
+            **{22: "SparseTensorProto", 23: "SparseTensorProto"},
+        },
+        "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+        "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
+        "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+        "TensorProto": {},
+    }.items()
 }
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-
-# Wire types: https://protobuf.dev/programming-guides/encoding/
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_EXTERNAL_DATA, _DATA_LOCATION = length_tag(13), varint_tag(14)
 
 
 def model_format(path: Path) -> ModelFormat:
@@ -112,7 +111,7 @@ def check_self_contained(path: Path) -> None:
     """
     try:
         with open_regular(path) as file:
-            external = _has_external_tensors(file)
+            external = _has_external_tensors(ProtocolBuffer(file))
     except FileNotFoundError:
         raise ModelNotFoundError(f"there is no model file {path}") from None
     except OSError as error:
@@ -155,10 +154,15 @@ def _damaged(path: Path, why: str) -> ModelError:
 
 def _read_onnx(file: BinaryIO, path: Path) -> tuple[bytes, bytes] | None:
     """Description and labels from the top level of a ModelProto."""
+    message = ProtocolBuffer(file, _MAX_FIELDS)
     found: dict[str, bytes] = {}
     try:
-        for entry in _metadata_props(file):
-            fields = dict(_text_fields(entry))
+        for start, size in _metadata_props(message):
+            fields = {
+                tag: message.read(at, length)
+                for tag, length, at in message.fields(start, start + size)
+                if tag in (_KEY, _VALUE)
+            }
             key = fields.get(_KEY, b"").decode("utf-8", "replace")
             if key in (ONNX_DESCRIPTION, ONNX_LABELS):
                 found[key] = fields.get(_VALUE, b"")
@@ -169,105 +173,37 @@ def _read_onnx(file: BinaryIO, path: Path) -> tuple[bytes, bytes] | None:
     return found[ONNX_DESCRIPTION], found[ONNX_LABELS]
 
 
-def _metadata_props(file: BinaryIO) -> Iterator[bytes]:
-    """Every ``metadata_props`` entry, seeking over all else. Raises ValueError."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
+def _metadata_props(message: ProtocolBuffer) -> Iterator[tuple[int, int]]:
+    """Where every ``metadata_props`` entry is, and its size. Raises ValueError."""
     budget = _MAX_TEXT
-    for _ in range(_MAX_FIELDS):
-        if file.tell() == end:
-            return
-        tag = _varint(file)
-        if tag & 7 == _VARINT:
-            _varint(file)
-            continue
-        size = _payload_size(file, tag & 7)
-        if size > end - file.tell():
-            raise ValueError("it ends in the middle of a field")
-        if tag == _METADATA_PROPS << 3 | _LENGTH:
+    for tag, size, at in message.fields():
+        if tag == _METADATA_PROPS:
             budget -= size
             if budget < 0:
                 raise ValueError("its description is too large")
-            yield file.read(size)
-        else:
-            file.seek(size, os.SEEK_CUR)
-    raise ValueError("it has too many fields")
+            yield at, size
 
 
-def _has_external_tensors(file: BinaryIO) -> bool:
-    """Whether a tensor of a ModelProto lies elsewhere. Raises ValueError for a malformed one."""
-    message, end = "ModelProto", file.seek(0, os.SEEK_END)
-    file.seek(0)
-    around: list[tuple[str, int]] = []
-    for _ in range(_MAX_GRAPH_FIELDS):
-        while (at := file.tell()) >= end:
-            if at > end:
-                raise ValueError("a field is longer than its message")
-            if not around:
-                return False
-            message, end = around.pop()
-        tag = _varint(file)
-        number, wire_type = tag >> 3, tag & 7
-        if tag >= 1 << 32:  # an engine would drop the upper bits and see another field
-            raise ValueError("it isn't a protocol buffer")
-        if wire_type == _VARINT:
-            value = _varint(file)
-            if message == "TensorProto" and number == _DATA_LOCATION and value != 0:
-                return True
-            continue
-        size = _payload_size(file, wire_type)
-        at = file.tell()
-        if size > end - at:
-            raise ValueError("it ends in the middle of a field")
-        if wire_type == _LENGTH and message == "TensorProto" and number == _EXTERNAL_DATA:
+def _has_external_tensors(
+    file: ProtocolBuffer,
+    message: str = "ModelProto",
+    start: int = 0,
+    end: int | None = None,
+    depth: int = 0,
+) -> bool:
+    """Whether a tensor of a message lies elsewhere. Raises ValueError for a malformed one."""
+    is_tensor, holders = message == "TensorProto", _HOLDERS[message]
+    for tag, value, at in file.fields(start, end):
+        if is_tensor and (tag == _EXTERNAL_DATA or (tag == _DATA_LOCATION and value != 0)):
             return True
-        inner = _HOLDERS[message].get(number) if wire_type == _LENGTH else None
+        inner = holders.get(tag)
         if inner is None:
-            file.seek(at + size)
             continue
-        if len(around) == _MAX_DEPTH:
+        if depth == _MAX_DEPTH:
             raise ValueError("its graphs are nested too deep")
-        around.append((message, end))
-        message, end = inner, at + size
-    raise ValueError("it has too many fields")
-
-
-def _text_fields(entry: bytes) -> Iterator[tuple[int, bytes]]:
-    """(field number, content) of the length-delimited fields of a small message."""
-    file = io.BytesIO(entry)
-    while file.tell() < len(entry):
-        tag = _varint(file)
-        if tag & 7 == _VARINT:
-            _varint(file)
-            continue
-        size = _payload_size(file, tag & 7)
-        content = file.read(size)
-        if len(content) < size:
-            raise ValueError("it ends in the middle of a field")
-        if tag & 7 == _LENGTH:
-            yield tag >> 3, content
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("it ends in the middle of a field")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("it isn't a protocol buffer")
-
-
-def _payload_size(file: BinaryIO, wire_type: int) -> int:
-    if wire_type == _LENGTH:
-        return _varint(file)
-    if wire_type == _FIXED64:
-        return 8
-    if wire_type == _FIXED32:
-        return 4
-    raise ValueError("it isn't a protocol buffer")
+        if _has_external_tensors(file, inner, at, at + value, depth + 1):
+            return True
+    return False
 
 
 def _read_tflite(file: BinaryIO, path: Path) -> tuple[bytes, bytes] | None:

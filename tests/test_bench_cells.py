@@ -177,6 +177,15 @@ def test_a_model_that_no_installed_engine_runs_says_what_to_install(store, monke
     assert "pip install ai-edge-litert" in cell.error
 
 
+def test_our_kernels_get_int8_models_only(store, monkeypatch):
+    everything = (ENGINES["native"], *bench_cells.available_engines())
+    monkeypatch.setattr(bench_cells, "available_engines", lambda: everything)
+    found = [cell for cell in planned(store) if cell.engine == "native"]
+    assert rows(found) == [("efficientnet-b1-int8", "native", True)]
+    (cell,) = planned(store, models=("efficientnet-b0-fp32",), engines=("native",))
+    assert "native runs int8 models, not fp32" in cell.error
+
+
 def test_a_missing_file_is_a_row(store, tmp_path):
     (cell,) = planned(store, models=(str(tmp_path / "none.onnx"),))
     assert "there is no model file" in cell.error

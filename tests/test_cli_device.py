@@ -10,15 +10,22 @@ import sys
 import pytest
 from device_trees import TREES, build
 
-from effnet_edge import device
+from effnet_edge import device, kernels
 from effnet_edge.cli import main
 from effnet_edge.cli.device import describe
+from effnet_edge.device import packages
+from effnet_edge.kernels import Kernels, find_kernels
+
+
+@pytest.fixture(autouse=True)
+def _kernels_of_the_package(monkeypatch):
+    monkeypatch.delenv("EFFNET_EDGE_ISA", raising=False)
 
 
 def test_the_page_names_what_decides_speed(capsys):
     assert main(["device"]) == 0
     out = capsys.readouterr().out
-    for label in ("system", "cores", "isa", "memory", "clock now", "heat", "engines", "threads"):
+    for label in ("system", "cores", "isa", "memory", "clock now", "heat", "engines", "kernels"):
         assert f"\n  {label} " in out
     assert "onnxruntime 1." in out
 
@@ -30,6 +37,50 @@ def test_json_holds_the_whole_device(capsys):
     assert data["core_classes"][0]["cores"] >= 1
     assert {engine["name"] for engine in data["engines"]} >= {"onnxruntime", "litert"}
     assert isinstance(data["advice"], list)
+    assert (data["kernels"]["isa"] is None) == (data["kernels"]["error"] is not None)
+
+
+def kernels_line(capsys) -> str:
+    assert main(["device"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("  kernels "))
+    return line.removeprefix("  kernels     ")
+
+
+def test_it_says_which_kernels_are_used(monkeypatch, capsys):
+    found = find_kernels()
+    if found.isa is None:
+        pytest.skip(f"no kernels: {found.error}")
+    assert kernels_line(capsys) == found.isa
+    last = found.usable[-1]
+    monkeypatch.setenv("EFFNET_EDGE_ISA", last)
+    line = kernels_line(capsys)
+    assert line.startswith(f"{last}, by EFFNET_EDGE_ISA") and found.isa in line
+
+
+def test_it_says_why_there_are_no_kernels(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("EFFNET_EDGE_KERNELS", raising=False)
+    monkeypatch.setattr(kernels, "_packaged", lambda: None)
+    assert kernels_line(capsys).startswith("none: not built: ")
+    monkeypatch.setenv("EFFNET_EDGE_KERNELS", str(tmp_path / "nowhere.so"))
+    assert kernels_line(capsys).endswith("nowhere.so is missing")
+    monkeypatch.setenv("EFFNET_EDGE_ISA", "portable")
+    assert kernels_line(capsys) == "none: switched off by EFFNET_EDGE_ISA=portable"
+
+
+def test_kernels_that_the_engine_does_not_take_are_none(monkeypatch, capsys):
+    import _ctypes
+
+    # A library that loads, but isn't one of operators.
+    path = _ctypes.__file__
+    monkeypatch.setattr(packages, "find_kernels", lambda: Kernels("avx2", ("avx2",), path, None))
+    assert "none: doesn't load: " in kernels_line(capsys)
+
+
+def test_kernels_that_can_not_be_are_an_error(monkeypatch, capsys):
+    monkeypatch.setenv("EFFNET_EDGE_ISA", "mmx")
+    assert main(["device"]) == 2
+    assert "EFFNET_EDGE_ISA asks for 'mmx'" in capsys.readouterr().err
 
 
 def page(name, tmp_path, monkeypatch) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from effnet_edge.device import installed_version
 from effnet_edge.device.packages import engines, tried_engines
-from effnet_edge.engines import ENGINES
+from effnet_edge.engines import ENGINES, NATIVE
 
 
 @pytest.mark.parametrize("package", ["numpy", "pillow", "onnxruntime", "ai-edge-litert", "PyTest"])
@@ -63,8 +63,12 @@ def test_packages_in_zip_files_are_found(tmp_path, monkeypatch):
     assert installed_version("zipped") == "2.0"
 
 
-def test_every_engine_is_listed_with_its_version_or_how_to_get_it():
-    for engine in engines():
+def test_every_engine_is_listed_with_its_version_or_how_to_get_it(monkeypatch):
+    monkeypatch.setenv("EFFNET_EDGE_ISA", "portable")
+    ours, *others = engines()
+    assert ours.name == NATIVE and ours.version == version("effnet-edge")
+    assert ours.error == "there are no kernels: switched off by EFFNET_EDGE_ISA=portable"
+    for engine in others:
         try:
             assert engine.version == version(engine.package)
             assert engine.error is None

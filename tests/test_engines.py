@@ -15,28 +15,40 @@ import networks
 import numpy as np
 import onnx
 import pytest
+from kernel_models import write
 from onnx import TensorProto, helper
 from small_models import CLASSES, RESOLUTION, write_small_models
 
-from effnet_edge import engines
+from effnet_edge import engines, kernels
 from effnet_edge.device import default_threads
-from effnet_edge.engines import ENGINES, available_engines, choose_engine, open_session
+from effnet_edge.engines import (
+    ENGINES,
+    NATIVE,
+    available_engines,
+    choose_engine,
+    open_session,
+)
 from effnet_edge.engines.base import import_engine
 from effnet_edge.engines.onnxruntime import ask_for_exact_products
 from effnet_edge.errors import EngineError, ModelError, UsageError
+from effnet_edge.kernels import find_kernels
 
 INSTALLED = [engine.name for engine in available_engines()]
+FOREIGN = [name for name in INSTALLED if name != NATIVE]
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    return write_small_models(tmp_path_factory.mktemp("engines"))
+    """Files by their format, and by the name of an engine for its own kind of model."""
+    folder = tmp_path_factory.mktemp("engines")
+    written = write_small_models(folder)
+    by_engine = {name: written[ENGINES[name].format] for name in FOREIGN}
+    return {**written, **by_engine, NATIVE: write(folder, resolution=RESOLUTION, classes=CLASSES)}
 
 
 @pytest.fixture(params=INSTALLED)
 def session(request, models):
-    engine = ENGINES[request.param]
-    with open_session(models[engine.format], engine, threads=2) as session:
+    with open_session(models[request.param], ENGINES[request.param], threads=2) as session:
         yield session
 
 
@@ -55,9 +67,8 @@ def test_a_session_says_what_it_takes_and_gives(session):
 def test_engines_agree_on_a_batch_of_any_size(models):
     images = networks.photos(5, RESOLUTION)
     results = []
-    for name in INSTALLED:
-        engine = ENGINES[name]
-        with open_session(models[engine.format], engine) as session:
+    for name in FOREIGN:
+        with open_session(models[name], ENGINES[name]) as session:
             results.append(session.run(images))
             assert np.allclose(session.run(images[3:4]), results[-1][3:4], atol=1e-4)
             assert session.run(images[:0]).shape == (0, CLASSES)
@@ -106,16 +117,16 @@ def test_a_batch_of_another_kind_is_refused(session, bad):
         session.run(batch)
 
 
-def test_threads_do_not_spin_between_runs(models):
+@pytest.mark.parametrize("session", {"onnxruntime", NATIVE} & set(INSTALLED), indirect=True)
+def test_threads_do_not_spin_between_runs(session):
     """They would heat the device, and take the cores from whatever else runs there."""
-    with open_session(models["onnx"], ENGINES["onnxruntime"], threads=2) as session:
-        images = networks.photos(1, RESOLUTION)
-        spent = []
-        for _ in range(3):
-            session.run(images)
-            started = time.process_time()
-            time.sleep(0.1)
-            spent.append(time.process_time() - started)
+    images = networks.photos(1, RESOLUTION)
+    spent = []
+    for _ in range(3):
+        session.run(images)
+        started = time.process_time()
+        time.sleep(0.1)
+        spent.append(time.process_time() - started)
     assert min(spent) < 0.02
 
 
@@ -129,7 +140,7 @@ def test_a_closed_session_says_so_and_may_be_closed_again(session):
 def test_closing_while_others_run_ends_in_results_or_errors(models):
     images = networks.photos(1, RESOLUTION)
     for name in INSTALLED:
-        session = open_session(models[ENGINES[name].format], ENGINES[name])
+        session = open_session(models[name], ENGINES[name])
 
         def work(session=session):
             try:
@@ -154,6 +165,7 @@ def test_no_threads_is_refused(models):
         open_session(models["onnx"], ENGINES["onnxruntime"], threads=0)
 
 
+@pytest.mark.parametrize("session", FOREIGN, indirect=True)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -236,7 +248,7 @@ def shown_by(program: str) -> str:
 def test_a_model_is_loaded_without_a_word_on_a_terminal(models):
     assert "tflite" in models
     for name in INSTALLED:
-        path = models[ENGINES[name].format]
+        path = models[name]
         said = shown_by(f"""
 from pathlib import Path
 from effnet_edge.engines import ENGINES, open_session
@@ -298,13 +310,37 @@ os._exit(1)
 
 
 def test_the_format_picks_the_engine():
-    assert choose_engine("onnx").name == "onnxruntime"
+    assert choose_engine("onnx").name == choose_engine("onnx", None, "fp32").name == "onnxruntime"
     assert choose_engine("tflite").name == "litert"
     assert choose_engine("tflite", "tflite-runtime").name == "tflite-runtime"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+def test_our_kernels_are_chosen_for_int8_models_where_there_are_any(precision, monkeypatch):
+    ours = precision == "int8" and find_kernels().error is None
+    assert choose_engine("onnx", None, precision).name == (NATIVE if ours else "onnxruntime")
+    assert choose_engine("tflite", None, precision).name == "litert"
+    monkeypatch.setenv(kernels.ISA, kernels.PORTABLE)
+    assert choose_engine("onnx", None, precision).name == "onnxruntime"
+    assert NATIVE not in [engine.name for engine in available_engines()]
+
+
+def test_a_model_that_our_kernels_do_not_compute_is_refused():
+    assert choose_engine("onnx", NATIVE, "int8").name == NATIVE
+    with pytest.raises(UsageError, match="native runs int8 models, not fp32: leave the engine out"):
+        choose_engine("onnx", NATIVE, "fp32")
+
+
+def test_an_instruction_set_that_cannot_be_is_an_error_of_who_opens_a_session(models, monkeypatch):
+    monkeypatch.setenv(kernels.ISA, "mmx")
+    engine = choose_engine("onnx", None, "int8")
+    assert engine.name == NATIVE
+    with pytest.raises(UsageError, match="mmx"):
+        open_session(models[NATIVE], engine)
+
+
 def test_an_unknown_engine_is_refused_with_the_list():
-    with pytest.raises(UsageError, match=r"'ort'.*onnxruntime, litert, tflite-runtime"):
+    with pytest.raises(UsageError, match=r"'ort'.*native, onnxruntime, litert, tflite-runtime"):
         choose_engine("onnx", "ort")
     for name in (3, ["litert"], ""):
         with pytest.raises(UsageError, match="there is no engine"):
@@ -332,6 +368,8 @@ def test_without_an_engine_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match="pip install ai-edge-litert or tflite-runtime"):
         choose_engine("tflite")
+    with pytest.raises(EngineError, match=r"no engine for \.onnx files.*install onnxruntime$"):
+        choose_engine("onnx", None, "fp32")
 
 
 @pytest.mark.skipif("tflite-runtime" in INSTALLED, reason="tflite-runtime is installed")

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import get_args
 
 from effnet_edge.bench.results import Cell, ModelFacts
-from effnet_edge.engines import ENGINES, Engine, available_engines
+from effnet_edge.engines import (
+    ENGINES,
+    Engine,
+    available_engines,
+    to_install,
+    wrong_precision,
+)
 from effnet_edge.errors import EffnetEdgeError, ModelNotFoundError
 from effnet_edge.files import user_path
 from effnet_edge.metadata import ModelMetadata, Precision
@@ -201,12 +207,11 @@ def _cells_of(files: Sequence[_File], wanted: Wanted) -> Iterator[PlannedCell]:
         return
     installed = available_engines()
     engines = [ENGINES[name] for name in wanted.engines] or [
-        engine for engine in installed if engine.format in by_format
+        engine for engine in installed if _may_run(engine, by_format.get(engine.format))
     ]
     if not engines:
-        packages = [e.package for e in ENGINES.values() if e.format in by_format]
         yield PlannedCell(
-            files[0].name, "", None, error=f"no engine for it: pip install {' or '.join(packages)}"
+            files[0].name, "", None, error=f"no engine for it: {to_install(*by_format)}"
         )
     for engine in engines:
         file = by_format.get(engine.format)
@@ -222,13 +227,22 @@ def _cells_of(files: Sequence[_File], wanted: Wanted) -> Iterator[PlannedCell]:
             )
 
 
+def _may_run(engine: Engine, file: _File | None) -> bool:
+    """Whether there is a file that the engine runs; a broken one may be of any precision."""
+    if file is None:
+        return False
+    return engine.computes(None if file.metadata is None else file.metadata.precision)
+
+
 def _obstacle(engine: Engine, file: _File | None, *, installed: bool) -> str | None:
     if file is None:
         return f"there is no .{engine.format} file of it, which {engine.name} runs"
     if file.error is not None:
         return file.error
+    if file.metadata is not None and not engine.computes(file.metadata.precision):
+        return wrong_precision(engine, file.metadata.precision)
     if not installed:
-        return f"{engine.package} is not installed: pip install {engine.package}"
+        return engine.obstacle() or f"{engine.package} is not installed"
     return None
 
 

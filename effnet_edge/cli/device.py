@@ -17,7 +17,8 @@ from effnet_edge.device.condition import DeviceState, state
 from effnet_edge.device.cores import CoreClass
 from effnet_edge.device.files import format_cpu_list
 from effnet_edge.device.inspection import Device, inspect
-from effnet_edge.device.packages import InstalledEngine, tried_engines
+from effnet_edge.device.packages import InstalledEngine, tried_engines, tried_kernels
+from effnet_edge.kernels import ISA, Kernels
 
 _DESCRIPTION = """\
 Look at the device: cores, memory, clock, heat, engines, and what makes it slower than it could be.
@@ -49,7 +50,7 @@ def add_parser(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.watch:
         return _watch(as_json=args.json)
-    device = dataclasses.replace(inspect(), engines=tried_engines())
+    device = dataclasses.replace(inspect(), engines=tried_engines(), kernels=tried_kernels())
     if args.json:
         print_json(device_json(device))
     else:
@@ -80,6 +81,7 @@ def describe(device: Device) -> str:
         ("heat", [_temperature(device.state)]),
         ("throttling", [", ".join(device.state.throttling) or "none seen"]),
         ("engines", [_engine(engine) for engine in device.engines]),
+        ("kernels", [] if device.kernels is None else [_kernels(device.kernels)]),
         ("threads", [f"{device.default_threads} by default"]),
     ):
         for index, text in enumerate(texts):
@@ -145,6 +147,13 @@ def _temperature(sample: DeviceState) -> str:
 def _engine(engine: InstalledEngine) -> str:
     parts = [engine.name, *([engine.version] if engine.version else [])]
     return f"{' '.join(parts)}{f': {engine.error}' if engine.error else ''}"
+
+
+def _kernels(kernels: Kernels) -> str:
+    if kernels.isa is None:
+        return f"none: {kernels.error}"
+    others = ", ".join(isa for isa in kernels.usable if isa != kernels.isa)
+    return kernels.isa + (f", by {ISA} (there are also: {others})" if kernels.forced else "")
 
 
 def _gigabytes(size: int | None) -> str:

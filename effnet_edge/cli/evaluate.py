@@ -78,9 +78,11 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="take a sample of N images, always the same ones",
     )
-    parser.add_argument("--engine", choices=tuple(ENGINES), help="default: the format's own")
     parser.add_argument(
-        "--against-engine", choices=tuple(ENGINES), help="OTHER's (default: the format's own)"
+        "--engine", choices=tuple(ENGINES), help="default: the first of these that runs the model"
+    )
+    parser.add_argument(
+        "--against-engine", choices=tuple(ENGINES), help="OTHER's (default: likewise)"
     )
     parser.add_argument("--threads", type=positive_int, help="default: the fast cores it may use")
     parser.add_argument("--json", action="store_true", help="print JSON, with all differences")

@@ -56,7 +56,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--top-k", type=positive_int, help="labels per image (default: 5, of a stream 1)"
     )
-    parser.add_argument("--engine", choices=tuple(ENGINES), help="default: the format's own")
+    parser.add_argument(
+        "--engine", choices=tuple(ENGINES), help="default: the first of these that runs the model"
+    )
     parser.add_argument("--threads", type=positive_int, help="default: the fast cores it may use")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, of a stream a line for each frame"
@@ -174,12 +176,13 @@ def _is_folder(argument: str) -> bool:
 def _best_model(engine: str | None) -> Path:
     """The most accurate model of the store that ``engine``, or an installed one, can run."""
     engines = available_engines() if engine is None else (named_engine(engine),)
-    formats = [each.format for each in engines]
     stored = ModelStore().list()
     models = [
-        (model, merit(model.metadata))
+        (model, merit(model.metadata), order)
         for model in stored
-        if model.metadata is not None and model.format in formats
+        if model.metadata is not None
+        for order, each in enumerate(engines)
+        if each.runs(model.format, model.metadata.precision)
     ]
     if not models:
         if stored:
@@ -191,11 +194,11 @@ def _best_model(engine: str | None) -> Path:
             "there is no model in the store yet: 'effnet-edge convert --phi 0' makes one, "
             "and 'effnet-edge demo' shows how it goes"
         )
-    best, _ = max(models, key=lambda each: each[1])
-    if len({model.name for model, _ in models}) > 1:
+    best, _, _ = max(models, key=lambda each: each[1])
+    if len({model.name for model, _, _ in models}) > 1:
         note(f"using {best.name} (choose with --model)")
-    same = [model for model, _ in models if model.name == best.name]
-    return min(same, key=lambda model: formats.index(model.format)).path
+    same = [(order, model.path) for model, _, order in models if model.name == best.name]
+    return min(same)[1]
 
 
 def _with_progress(images: list[str], *, hidden: bool) -> Iterator[str]:

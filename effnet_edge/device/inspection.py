@@ -18,6 +18,7 @@ from effnet_edge.device.memory import Memory, memory
 from effnet_edge.device.packages import InstalledEngine, engines
 from effnet_edge.device.threads import default_threads
 from effnet_edge.device.words import user_bits
+from effnet_edge.kernels import Kernels, find_kernels
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Device:
     the kernel and of this Python. ``core_classes`` are the online CPUs, the fastest first;
     ``allowed_cpus`` those that this process may use, and ``isa`` what all of these can.
     ``cpu_quota`` is how many CPUs' time the control group grants. ``virtual``: a virtual machine.
+    ``kernels`` are our own, of which nothing is known on another device than this one.
     """
 
     board: str | None
@@ -46,10 +48,14 @@ class Device:
     virtual: bool
     state: DeviceState
     engines: tuple[InstalledEngine, ...]
+    kernels: Kernels | None
 
 
 def inspect(root: Path = ROOT) -> Device:
-    """Look at the device; takes some tens of milliseconds."""
+    """Look at the device; takes some tens of milliseconds.
+
+    Raises UsageError if the environment asks for kernels that can't be.
+    """
     online, allowed = online_cpus(root), allowed_cpus(root)
     classes = core_classes(root, online, allowed)
     used = [kind for kind in classes if not set(kind.cpus).isdisjoint(allowed)]
@@ -71,6 +77,7 @@ def inspect(root: Path = ROOT) -> Device:
         virtual="hypervisor" in (processors(root, brief=True).field(0, "flags") or "").split(),
         state=state(root),
         engines=engines() if is_this_machine(root) else (),
+        kernels=find_kernels() if is_this_machine(root) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Versions of installed packages, and which engines among them work."""
+"""Versions of installed packages, and which engines and kernels work."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+
+from effnet_edge.kernels import Kernels, find_kernels
 
 _IMPORT_TIMEOUT_S = 60.0
 _RECORDS = (".dist-info", ".egg-info")
@@ -61,15 +63,18 @@ def installed_version(package: str) -> str | None:
 
 def engines() -> tuple[InstalledEngine, ...]:
     """Return every engine that this package can use, without importing any."""
-    from effnet_edge.engines import ENGINES
+    from effnet_edge.engines import ENGINES, NATIVE
 
     found = []
     versions = installed_versions(engine.package for engine in ENGINES.values())
     for engine in ENGINES.values():
         version = versions[engine.package]
-        # Found without a version of that name: onnxruntime-gpu, or a build of one's own.
-        there = version is not None or find_spec(engine.library) is not None
-        error = None if there else f"not installed: pip install {engine.package}"
+        if engine.name == NATIVE:
+            error = engine.obstacle()
+        else:
+            # Found without a version of that name: onnxruntime-gpu, or a build of one's own.
+            there = version is not None or find_spec(engine.library) is not None
+            error = None if there else f"not installed: pip install {engine.package}"
         found.append(InstalledEngine(engine.name, engine.package, version, error))
     return tuple(found)
 
@@ -79,27 +84,49 @@ def tried_engines() -> tuple[InstalledEngine, ...]:
 
     A library that was built for another processor doesn't raise, it kills its process.
     """
-    from effnet_edge.engines import ENGINES
+    from effnet_edge.engines import ENGINES, NATIVE
 
     return tuple(
         replace(engine, error=engine.error or _import_error(ENGINES[engine.name].library))
+        if engine.name != NATIVE  # which to list is to load
+        else engine
         for engine in engines()
     )
 
 
+def tried_kernels() -> Kernels:
+    """Our kernels, registered with the engine that calls them in a process of its own.
+
+    Raises UsageError if the environment asks for kernels that can't be.
+    """
+    found = find_kernels()
+    if found.library is None or find_spec("onnxruntime") is None:
+        return found
+    error = _error_of(
+        "import onnxruntime; onnxruntime.SessionOptions().register_custom_ops_library("
+        f"{str(found.library)!r})"
+    )
+    return found if error is None else replace(found, isa=None, library=None, error=error)
+
+
 def _import_error(module: str) -> str | None:
     """Say why a module can't be imported."""
+    return _error_of(f"import {module}")
+
+
+def _error_of(statements: str) -> str | None:
+    """Say why statements can't be executed in another process."""
     import subprocess
 
     from effnet_edge.measurement import signal_name
 
     try:
-        done = subprocess.run(  # noqa: S603  this Python, and a name of our own
+        done = subprocess.run(  # noqa: S603  this Python, and statements of our own
             # The current folder, which -c puts first, may hold anybody's modules.
             [
                 sys.executable,
                 "-c",
-                f"import sys; sys.path[:] = filter(None, sys.path); import {module}",
+                f"import sys; sys.path[:] = filter(None, sys.path); {statements}",
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -24,12 +24,14 @@ class Session(ABC):
     """A loaded model. May be used from several threads.
 
     ``input_shape`` is the image's (height, width) in pixels, ``classes`` the number of logits,
-    ``threads`` how many the engine computes with.
+    ``threads`` how many the engine computes with. ``isa`` is the instruction set of our own kernels
+    if the model runs on these, None if on those of the engine.
     """
 
     input_shape: tuple[int, int]
     classes: int
     threads: int
+    isa: str | None = None
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits ``[N, classes]`` of RGB images ``[N, height, width, 3]``, any N.

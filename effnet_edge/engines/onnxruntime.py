@@ -21,7 +21,9 @@ from effnet_edge.engines.base import (
     wrong_tensors,
 )
 from effnet_edge.engines.optimised import WEIGHTS, optimised_model
-from effnet_edge.errors import EngineError
+from effnet_edge.errors import EngineError, ModelError
+from effnet_edge.kernels import Kernels, find_kernels
+from effnet_edge.model_file import read_metadata
 
 _ERRORS_ONLY = 3
 _EXTERNAL = "session.optimized_model_external_initializers"
@@ -36,7 +38,8 @@ def library() -> ModuleType:
 def load(path: Path, threads: int, digest: str | None) -> Session:
     """Load a model from its file. Raises EngineError or ModelError.
 
-    With the ``digest`` of its content, its optimised form is kept (see `optimised`).
+    An int8 model runs on our kernels, if those can be used (see `kernels`). Otherwise, with the
+    ``digest`` of its content, its optimised form is kept (see `optimised`).
     """
     return _OnnxRuntimeSession(path, threads, digest)
 
@@ -95,22 +98,40 @@ def _options(ort: Any, threads: int) -> Any:
     return options
 
 
+def _session(ort: Any, path: Path, options: Any) -> Any:
+    # From the path: a model given as bytes stays in memory twice.
+    return ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
+
+
+def _has_our_operators(path: Path) -> bool:
+    try:
+        return read_metadata(path).precision == "int8"
+    except ModelError:
+        return False
+
+
+def _open_with(kernels: Kernels, ort: Any, path: Path, threads: int) -> Any:
+    """An ``InferenceSession`` that runs the model's functions as our operators.
+
+    Little is left to optimise, and nothing to keep: an optimised form would be without the
+    functions, and loads no faster.
+    """
+    options = _options(ort, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("effnet_edge.threads", str(threads))
+    options.register_custom_ops_library(kernels.library)
+    return _session(ort, path, options)
+
+
 def _open(ort: Any, path: Path, threads: int, digest: str | None) -> Any:
     """An ``InferenceSession``, of the model's optimised form if there is one."""
-
-    def session(path: Path, options: Any) -> Any:
-        # From the path: a model given as bytes stays in memory twice.
-        return ort.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-
     kept = None if digest is None else optimised_model(path, digest, _maker(ort))
     if kept is not None:
         if (graph := kept.find()) is not None:
             options = _options(ort, threads)
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             try:
-                return session(graph, options)
+                return _session(ort, graph, options)
             except Exception:
                 kept.discard()
         with suppress(Exception), kept.making() as graph:
@@ -119,16 +140,28 @@ def _open(ort: Any, path: Path, threads: int, digest: str | None) -> Any:
                 options.optimized_model_filepath = str(graph)
                 options.add_session_config_entry(f"{_EXTERNAL}_file_name", WEIGHTS)
                 options.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", "1024")
-                return session(path, options)
-    return session(path, _options(ort, threads))
+                return _session(ort, path, options)
+    return _session(ort, path, _options(ort, threads))
 
 
 class _OnnxRuntimeSession(Session):
     def __init__(self, path: Path, threads: int, digest: str | None) -> None:
         ort: Any = library()
         self._version = ort.__version__
+        session = None
+        if _has_our_operators(path) and (kernels := find_kernels()).library is not None:
+            try:
+                session = _open_with(kernels, ort, path, threads)
+                self.isa = kernels.isa
+            except Exception as error:
+                # Whatever they refuse, the functions' own bodies do; but not behind the back of
+                # who asked for these kernels.
+                if kernels.forced:
+                    raise EngineError(
+                        f"the {kernels.isa} kernels can't load {path}: {error}"
+                    ) from error
         try:
-            session = _open(ort, path, threads, digest)
+            session = session or _open(ort, path, threads, digest)
         except Exception as error:
             raise EngineError(f"onnxruntime {self._version} can't load {path}: {error}") from error
         inputs = {node.name: node for node in session.get_inputs()}

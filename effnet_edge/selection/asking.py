@@ -16,6 +16,7 @@ from effnet_edge import device
 from effnet_edge.engines import ENGINES, thread_count
 from effnet_edge.errors import StoreError, UsageError
 from effnet_edge.files import user_path
+from effnet_edge.kernels import find_kernels
 from effnet_edge.selection.cache import MeasurementCache
 from effnet_edge.selection.limits import limits
 from effnet_edge.store import ModelStore, default_home
@@ -107,6 +108,7 @@ def circumstances() -> dict[str, Any]:
     packages = ("effnet-edge", *(engine.package for engine in ENGINES.values()))
     return {
         "device": device.fingerprint(),
+        "kernels": find_kernels().identity(),
         "packages": {
             "numpy": np.__version__,
             "pillow": pillow_version,

@@ -51,8 +51,7 @@ def candidates(
     usable = [model for model in stored if model.metadata is not None]
     if models is not None:
         usable = [model for model in usable if fnmatchcase(model.name, models)]
-    formats = {engine.format for engine in engines}
-    runnable = [model for model in usable if model.format in formats]
+    runnable = [model for model in usable if any(_runs(engine, model) for engine in engines)]
     if not runnable:
         raise _nothing(store, stored, usable, engines, models)
     _check_one_question(runnable)
@@ -62,7 +61,7 @@ def candidates(
         for model in runnable
         if (metadata := model.metadata) is not None
         for engine in engines
-        if engine.format == model.format
+        if engine.runs(model.format, metadata.precision)
         for count in threads
     ]
     return tuple(sorted(found, key=lambda candidate: candidate.rank)), broken
@@ -73,20 +72,25 @@ def usable_engines(asked: str | None) -> tuple[Engine, ...]:
 
     Raises UsageError for an unknown one, EngineError where it or any is missing.
     """
-    installed = available_engines()
     if asked is None:
+        installed = available_engines()
         if not installed:
             raise EngineError("no inference engine is installed: pip install onnxruntime")
         return installed
     engine = named_engine(asked)
-    if engine not in installed:
-        raise EngineError(f"{engine.package} is not installed: pip install {engine.package}")
+    obstacle = engine.obstacle()
+    if obstacle is not None:
+        raise EngineError(obstacle)
     return (engine,)
 
 
 def thread_counts(most: int) -> tuple[int, ...]:
     """Powers of two below ``most``, and ``most``: more threads aren't always faster."""
     return (*(1 << power for power in range(most.bit_length()) if 1 << power < most), most)
+
+
+def _runs(engine: Engine, model: StoredModel) -> bool:
+    return model.metadata is not None and engine.runs(model.format, model.metadata.precision)
 
 
 def _ranks(models: Sequence[StoredModel]) -> dict[str, int]:

@@ -261,8 +261,8 @@ def _memory_ms(config: Config, network: Work, speed: Speed, calibration: Calibra
 def prior_bytes(config: Config) -> float:
     """The peak memory, in bytes, that the network's size suggests."""
     network = _work(config)
-    engine = "onnxruntime" if config.engine == "onnxruntime" else "litert"
-    needs = BYTES[engine, "int8" if config.arithmetic == "int8" else "float"]
+    precision = "int8" if config.arithmetic == "int8" else "float"
+    needs = BYTES.get((config.engine, precision), BYTES["litert", precision])
     element = 1 if config.arithmetic == "int8" else 4
     return (
         needs.engine

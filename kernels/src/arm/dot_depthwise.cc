@@ -178,10 +178,9 @@ class Columns {
 template <int kFirst, int kCount, int kRows, class Window>
 EFFNET_EDGE_INLINE int32_t* multiply(Window& columns, const Strip& strip, int32_t* to) {
     int32x4_t sums[kCount * kRows * 2];
+    const int32_t* bias = strip.bias;
     unrolled<kCount * kRows * 2>([&](auto i) EFFNET_EDGE_INLINED {
-        // Loading it again is free, copying isn't.
-        const int32_t* bias = strip.bias;
-        asm("" : "+r"(bias));
+        asm("" : "+r"(bias));  // as in dot_multiply.h
         sums[i.value] = vld1q_s32(bias + i.value % 2 * 4);
     });
     // Weights that the compiler loaded before the loop it would have to spill, if there are many.

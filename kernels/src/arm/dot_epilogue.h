@@ -134,37 +134,45 @@ EFFNET_EDGE_INLINE uint8x16_t multiplied(int16x8_t low, int16x8_t high, uint8x16
     return vreinterpretq_u8_s8(result);
 }
 
+// Sixteen stored bytes from two vectors of values, and for products two of arguments. Tables are used as
+// kLookup says. zero_point: of the argument and of the result, of products.
+template <bool kProduct, int kLookup>
+EFFNET_EDGE_INLINE uint8x16_t activated(int16x8_t low, int16x8_t high, int16x8_t argument_low,
+                                        int16x8_t argument_high, uint8x16x2_t base,
+                                        uint8x16x2_t slope, uint8x16x2_t correction,
+                                        uint8x16_t correction_first, int16x8_t argument_zero_point,
+                                        int16x8_t zero_point) {
+    if constexpr (kLookup == 0) {
+        return veorq_u8(saturated_bytes(low, high), vdupq_n_u8(0x80));
+    } else if constexpr (kProduct) {
+        const uint8x16_t argument = saturated_bytes(vqaddq_s16(argument_low, argument_zero_point),
+                                                    vqaddq_s16(argument_high, argument_zero_point));
+        return multiplied(
+            low, high,
+            interpolated<kLookup>(argument, base, slope, correction, correction_first),
+            zero_point);
+    } else {
+        return interpolated<kLookup>(saturated_bytes(low, high), base, slope, correction,
+                                     correction_first);
+    }
+}
+
 // What becomes of the results is part of each of `activate`'s cases, so that the compiler can mix it with
 // their work: put(bytes), bytes[i] from vectors 2 * i and 2 * i + 1.
 template <bool kProduct, int kLookup, int kVectors, class Put>
 EFFNET_EDGE_INLINE void activate_by(const Values<kVectors>& values, const DotEpilogue& epilogue,
                                     const Put& put) {
+    const uint8x16x2_t base = loaded_table(epilogue.base), slope = loaded_table(epilogue.slope);
+    const uint8x16x2_t correction = loaded_table(epilogue.correction);
+    const uint8x16_t correction_first = vld1q_dup_u8(&epilogue.correction_first);
+    const int16x8_t argument_zero_point = vdupq_n_s16(epilogue.argument_zero_point);
+    const int16x8_t zero_point = vdupq_n_s16(epilogue.zero_point);
     uint8x16_t bytes[kVectors / 2];
-    uint8x16x2_t base, slope, correction;
-    uint8x16_t first;
-    if constexpr (kLookup != 0) {
-        base = loaded_table(epilogue.base);
-        slope = loaded_table(epilogue.slope);
-        correction = loaded_table(epilogue.correction);
-        first = vld1q_dup_u8(&epilogue.correction_first);
-    }
     unrolled<kVectors / 2>([&](auto index) EFFNET_EDGE_INLINED {
-        constexpr int i = decltype(index)::value;
-        const int16x8_t low = values.value[2 * i], high = values.value[2 * i + 1];
-        if constexpr (kLookup == 0) {
-            bytes[i] = veorq_u8(saturated_bytes(low, high), vdupq_n_u8(0x80));
-        } else if constexpr (kProduct) {
-            const int16x8_t zero_point = vdupq_n_s16(epilogue.argument_zero_point);
-            const uint8x16_t argument =
-                saturated_bytes(vqaddq_s16(values.argument[2 * i], zero_point),
-                                vqaddq_s16(values.argument[2 * i + 1], zero_point));
-            bytes[i] = multiplied(
-                low, high, interpolated<kLookup>(argument, base, slope, correction, first),
-                vdupq_n_s16(epilogue.zero_point));
-        } else {
-            bytes[i] = interpolated<kLookup>(saturated_bytes(low, high), base, slope, correction,
-                                             first);
-        }
+        constexpr int low = 2 * decltype(index)::value, high = low + 1;
+        bytes[index.value] = activated<kProduct, kLookup>(
+            values.value[low], values.value[high], values.argument[low], values.argument[high], base,
+            slope, correction, correction_first, argument_zero_point, zero_point);
     });
     put(bytes);
 }

@@ -17,7 +17,6 @@ namespace effnet_edge {
 namespace {
 
 constexpr int kTilePixels = 6;
-constexpr int kTileLeastDepth = 16;
 
 // One vector of weights, of four channels, times four inputs of each pixel.
 #define EFFNET_EDGE_SDOTS(weights, lane, p0, p1, p2, p3, p4, p5)         \

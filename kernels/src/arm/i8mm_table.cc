@@ -1,6 +1,7 @@
 // The table of the kernels with matrix products.
 #include "arm.h"
 #include "dot_kernels.h"
+#include "i8mm_kernels.h"
 
 namespace effnet_edge {
 
@@ -9,9 +10,9 @@ const Kernels kNeonI8mm = {"neon-i8mm",
                            /*fixed_point=*/true,
                            /*reads_stages=*/false,
                            kDotPanel,
-                           dot_pointwise_bytes,
-                           dot_pointwise_pack,
-                           dot_pointwise,
+                           i8mm_pointwise_bytes,
+                           i8mm_pointwise_pack,
+                           i8mm_pointwise,
                            dot_depthwise_bytes,
                            dot_depthwise_pack,
                            dot_depthwise,

@@ -27,7 +27,8 @@ size_t panel_bytes(int depth) {
 }  // namespace
 
 size_t neon_classifier_bytes(const Classifier& classifier) {
-    return kHeaderBytes + (classifier.classes + kPanel - 1) / kPanel * panel_bytes(classifier.depth);
+    const int panels = (classifier.classes + kPanel - 1) / kPanel;
+    return kHeaderBytes + panels * panel_bytes(classifier.depth);
 }
 
 void neon_classifier_pack(const Classifier& classifier, void* packed) {

@@ -1,15 +1,12 @@
 // Depthwise convolutions of panels of 16 channels.
 //
 // Two products of int8 fit 16 bits (weights are never -128): taps are taken in pairs, SMULL and
-// SMLAL, and added to the int32 sums by SADDW.
+// SMLAL, and added to the int32 sums by SADDW. What makes bytes of sums is a long chain on the
+// pipe that doesn't multiply, so that it is done between the taps of the next output.
 #include <new>
 #include <utility>
 
 #include "neon_epilogue.h"
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("no-schedule-insns")
-#endif
 
 namespace effnet_edge {
 namespace {
@@ -79,38 +76,20 @@ EFFNET_EDGE_INLINE void add_products(const int16x8_t (&products)[2], int32x4_t (
     }
 }
 
-template <int kSize>
-struct Weights {
-    explicit Weights(const int8_t* weights) : weights(weights) {}
-    EFFNET_EDGE_INLINE int8x16_t at(int tap) const { return vld1q_s8(weights + kPanel * tap); }
-    const int8_t* weights;
-};
-
-// Those of 3 x 3 stay in registers.
-template <>
-struct Weights<3> {
-    EFFNET_EDGE_INLINE explicit Weights(const int8_t* from) {
-        for (int tap = 0; tap < 9; ++tap) weights[tap] = vld1q_s8(from + kPanel * tap);
-    }
-    EFFNET_EDGE_INLINE int8x16_t at(int tap) const { return weights[tap]; }
-    int8x16_t weights[9];
-};
-
 // The sums of one output from the kernel's rows; calls `between` after each pair of taps.
 template <int kSize, class Between>
 EFFNET_EDGE_INLINE void convolve(const uint8_t* const (&rows)[kSize], const Panel& panel,
-                                 const Weights<kSize>& weights, int32x4_t (&sums)[4],
-                                 const Between& between) {
+                                 int32x4_t (&sums)[4], const Between& between) {
     int16x8_t products[2][2];
     unroll<pairs(kSize)>([&](auto pair) EFFNET_EDGE_INLINE_LAMBDA {
         constexpr int kTap = 2 * pair, kNext = kTap + 1;
         int16x8_t(&now)[2] = products[pair % 2];
-        const int8x16_t w0 = weights.at(kTap);
+        const int8x16_t w0 = vld1q_s8(panel.weights + kPanel * kTap);
         const int8x16_t x0 = load(rows[kTap / kSize] + kTap % kSize * kPanel);
         now[0] = vmull_s8(vget_low_s8(w0), vget_low_s8(x0));
         now[1] = vmull_high_s8(w0, x0);
         if constexpr (kNext < kSize * kSize) {
-            const int8x16_t w1 = weights.at(kNext);
+            const int8x16_t w1 = vld1q_s8(panel.weights + kPanel * kNext);
             const int8x16_t x1 = load(rows[kNext / kSize] + kNext % kSize * kPanel);
             now[0] = vmlal_s8(now[0], vget_low_s8(w1), vget_low_s8(x1));
             now[1] = vmlal_high_s8(now[1], w1, x1);
@@ -130,15 +109,15 @@ struct Sums {
     int32x4_t quarters[4];
 };
 
-// The ends of `row_after_row`, once for all of its forms. Passing by value leaves what it has in
-// registers there.
+// The ends of `row_after_row`, once for all of its forms. All is passed by value: what has an address
+// wouldn't stay in registers.
 template <int kSize>
 __attribute__((noinline)) Sums convolve_first(const uint8_t* const* in, size_t offset,
                                               Panel panel) {
     const uint8_t* rows[kSize];
     for (int i = 0; i < kSize; ++i) rows[i] = in[i] + offset;
     Sums sums;
-    convolve<kSize>(rows, panel, Weights<kSize>(panel.weights), sums.quarters, [](auto) {});
+    convolve<kSize>(rows, panel, sums.quarters, [](auto) {});
     return sums;
 }
 
@@ -152,8 +131,7 @@ __attribute__((noinline)) uint8x16_t finish_last(Sums last, Panel panel) {
 }
 
 // Columns `first` to `last - 1`, at most kMostSummed, of kernels of 3 x 3 or 5 x 5, pixels next to
-// each other in memory. What is left to do for an output is done between the multiplications of
-// the next one.
+// each other in memory: one row of outputs after the other without a break.
 template <int kSize, int kShift, Form kForm>
 void row_after_row(Panel panel, const DepthwiseRun& run, int first, int last, int32_t* totals) {
     const size_t step = static_cast<size_t>(panel.stride) * kPanel, out_stride = run.out_stride;
@@ -169,7 +147,6 @@ void row_after_row(Panel panel, const DepthwiseRun& run, int first, int last, in
     const Sums first_sums = convolve_first<kSize>(run.in, first * step, panel);
     int32x4_t sums[4];
     for (int q = 0; q < 4; ++q) sums[q] = first_sums.quarters[q];
-    const Weights<kSize> weights(panel.weights);
     ByteSums byte_sums(totals);
     for (;;) {
         uint8_t* const to = out;
@@ -188,7 +165,7 @@ void row_after_row(Panel panel, const DepthwiseRun& run, int first, int last, in
         }
         const Narrowed<kShift> narrowed[1] = {{sums, panel.epilogue}};
         Finish<kShift, kForm, 1> finish(narrowed, panel.lanes, panel.epilogue);
-        convolve<kSize>(rows, panel, weights, sums, [&](auto pair) EFFNET_EDGE_INLINE_LAMBDA {
+        convolve<kSize>(rows, panel, sums, [&](auto pair) EFFNET_EDGE_INLINE_LAMBDA {
             unroll<finish.kSteps>([&](auto i) EFFNET_EDGE_INLINE_LAMBDA {
                 if constexpr (i * pairs(kSize) / finish.kSteps == pair) finish.template step<i>();
             });

@@ -1,8 +1,8 @@
 // From int32 sums of 16 lanes to stored bytes.
 //
 // Where NEON's shifts also narrow, the count is part of the instruction: kernels are templates over
-// it, so that a tile's sums become bytes without a branch. Rare cases share code that shifts by
-// registers.
+// the counts that networks have, so that a tile's sums become bytes without a branch. The others share
+// code that shifts by a register, which costs twice as much.
 #pragma once
 
 #include <cstring>
@@ -22,11 +22,11 @@ constexpr int kLastShift = 11;
 // Activation::slope_shift that the SiLU of a usual range gets.
 constexpr int kUsualSlopeShift = 4;
 
-// What an activation makes of a requantized value.
+// What an activation makes of a requantized value. A table without corrections has zeros there.
 enum class Form : int {
     kByte,
-    kLookup,  // with kUsualSlopeShift
-    kAnyLookup,
+    kLookup,     // kInterpolated with kUsualSlopeShift
+    kAnyLookup,  // kInterpolated with any other
     kProduct,
 };
 constexpr int kForms = 4;
@@ -47,10 +47,11 @@ struct Epilogue {
         const Activation& activation = stage.activation;
         shift = stage.requantizer.kind == Requantization::kNarrow ? stage.requantizer.shift
                                                                   : kWideShift;
+        const bool usual = activation.slope_shift == kUsualSlopeShift;
         form = activation.kind == Lookup::kNone ? Form::kByte
                : activation.product             ? Form::kProduct
-               : activation.slope_shift == kUsualSlopeShift ? Form::kLookup
-                                                            : Form::kAnyLookup;
+               : usual                          ? Form::kLookup
+                                                : Form::kAnyLookup;
         if (form != Form::kByte) {
             std::memcpy(base, activation.base.data(), sizeof base);
             std::memcpy(slope, activation.slope.data(), sizeof slope);
@@ -100,7 +101,8 @@ struct Narrowed {
     Narrowed() = default;
     EFFNET_EDGE_INLINE Narrowed(const int32x4_t (&sums)[4], const Epilogue&) {
         for (int h = 0; h < 2; ++h) {
-            halves[h] = vqrshrn_high_n_s32(vqrshrn_n_s32(sums[2 * h], kShift), sums[2 * h + 1], kShift);
+            const int16x4_t low = vqrshrn_n_s32(sums[2 * h], kShift);
+            halves[h] = vqrshrn_high_n_s32(low, sums[2 * h + 1], kShift);
         }
     }
     EFFNET_EDGE_INLINE int16x8_t times(const Multipliers& by, int half) const {
@@ -117,8 +119,9 @@ struct Narrowed<kWideShift> {
     }
     EFFNET_EDGE_INLINE int16x8_t times(const Multipliers& by, int half) const {
         const int32_t* multiplier = by.wide + 8 * half;
-        return vqmovn_high_s32(vqmovn_s32(vqrdmulhq_s32(quarters[2 * half], vld1q_s32(multiplier))),
-                               vqrdmulhq_s32(quarters[2 * half + 1], vld1q_s32(multiplier + 4)));
+        const int32x4_t low = vqrdmulhq_s32(quarters[2 * half], vld1q_s32(multiplier));
+        const int32x4_t high = vqrdmulhq_s32(quarters[2 * half + 1], vld1q_s32(multiplier + 4));
+        return vqmovn_high_s32(vqmovn_s32(low), high);
     }
     int32x4_t quarters[4];
 };
@@ -130,8 +133,8 @@ struct Narrowed<kAnyShift> {
         : is_wide(epilogue.shift == kWideShift), wide(sums, epilogue) {
         const int32x4_t right = vdupq_n_s32(-epilogue.shift);
         for (int h = 0; h < 2; ++h) {
-            narrow.halves[h] = vqmovn_high_s32(vqmovn_s32(vrshlq_s32(sums[2 * h], right)),
-                                               vrshlq_s32(sums[2 * h + 1], right));
+            const int16x4_t low = vqmovn_s32(vrshlq_s32(sums[2 * h], right));
+            narrow.halves[h] = vqmovn_high_s32(low, vrshlq_s32(sums[2 * h + 1], right));
         }
     }
     EFFNET_EDGE_INLINE int16x8_t times(const Multipliers& by, int half) const {
@@ -142,17 +145,16 @@ struct Narrowed<kAnyShift> {
     Narrowed<1> narrow;
 };
 
-// Makes stored bytes of kVectors times 16 lanes, in steps that the caller may put between others that
-// don't depend on them: the processors have short queues.
+// Makes stored bytes of kVectors times 16 lanes, in steps that the caller may put between work that
+// doesn't depend on them: the processors look only a few instructions ahead.
 template <int kShift, Form kForm, int kVectors>
 class Finish {
   public:
     static constexpr int kSteps = 6;
 
-    Finish() = default;
     EFFNET_EDGE_INLINE Finish(const Narrowed<kShift> (&sums)[kVectors], const Lanes& lanes,
                               const Epilogue& epilogue)
-        : lanes_(&lanes), epilogue_(&epilogue) {
+        : lanes_(lanes), epilogue_(epilogue) {
         for (int v = 0; v < kVectors; ++v) sums_[v] = sums[v];
     }
 
@@ -176,10 +178,10 @@ class Finish {
     EFFNET_EDGE_INLINE void multiply() {
         for (int v = 0; v < kVectors; ++v) {
             for (int h = 0; h < 2; ++h) {
-                values_[v][h] = sums_[v].times(lanes_->value, h);
+                values_[v][h] = sums_[v].times(lanes_.value, h);
                 if constexpr (kForm == Form::kProduct) {
-                    arguments_[v][h] = vqaddq_s16(sums_[v].times(lanes_->argument, h),
-                                                  vld1q_dup_s16(&epilogue_->argument_zero_point));
+                    arguments_[v][h] = vqaddq_s16(sums_[v].times(lanes_.argument, h),
+                                                  vld1q_dup_s16(&epilogue_.argument_zero_point));
                 }
             }
         }
@@ -196,7 +198,7 @@ class Finish {
     // Lookup::kInterpolated: base[byte / 8] + rounded slope[byte / 8] * (byte % 8 - 4).
     EFFNET_EDGE_INLINE void look_up_slopes() {
         if constexpr (kForm == Form::kByte) return;
-        const uint8x16x2_t slope = vld1q_u8_x2(epilogue_->slope);
+        const uint8x16x2_t slope = vld1q_u8_x2(epilogue_.slope);
         for (int v = 0; v < kVectors; ++v) {
             pieces_[v] = vshrq_n_u8(bytes_[v], 3);
             products_[v] = vqtbl2q_u8(slope, pieces_[v]);
@@ -204,7 +206,7 @@ class Finish {
     }
     EFFNET_EDGE_INLINE void look_up_bases() {
         if constexpr (kForm == Form::kByte) return;
-        const uint8x16x2_t base = vld1q_u8_x2(epilogue_->base);
+        const uint8x16x2_t base = vld1q_u8_x2(epilogue_.base);
         for (int v = 0; v < kVectors; ++v) {
             const uint8x16_t step = vsubq_u8(vandq_u8(bytes_[v], vdupq_n_u8(7)), vdupq_n_u8(4));
             products_[v] = vmulq_u8(products_[v], step);
@@ -219,14 +221,14 @@ class Finish {
             if constexpr (kForm == Form::kLookup) {
                 result = vrsraq_n_s8(result, product, kUsualSlopeShift);
             } else {
-                const int8x16_t minus_shift = vld1q_s8(epilogue_->minus_slope_shift);
+                const int8x16_t minus_shift = vld1q_s8(epilogue_.minus_slope_shift);
                 result = vaddq_s8(result, vrshlq_s8(product, minus_shift));
             }
             results_[v] = vreinterpretq_u8_s8(result);
             if constexpr (kForm != Form::kProduct) {
                 // TBL gives zeros beyond its table.
-                const uint8x16_t index = vsubq_u8(bytes_[v], vld1q_u8(epilogue_->correction_first));
-                bytes_[v] = vqtbl2q_u8(vld1q_u8_x2(epilogue_->correction), index);
+                const uint8x16_t index = vsubq_u8(bytes_[v], vld1q_u8(epilogue_.correction_first));
+                bytes_[v] = vqtbl2q_u8(vld1q_u8_x2(epilogue_.correction), index);
             }
         }
     }
@@ -239,7 +241,7 @@ class Finish {
                 const int16x8_t factors[2] = {
                     vreinterpretq_s16_u16(vshll_n_u8(vget_low_u8(results_[v]), 7)),
                     vreinterpretq_s16_u16(vshll_high_n_u8(results_[v], 7))};
-                const int16x8_t zero = vld1q_dup_s16(&epilogue_->zero_point);
+                const int16x8_t zero = vld1q_dup_s16(&epilogue_.zero_point);
                 for (int h = 0; h < 2; ++h) {
                     values_[v][h] = vqaddq_s16(vqrdmulhq_s16(values_[v][h], factors[h]), zero);
                 }
@@ -249,16 +251,15 @@ class Finish {
         }
     }
 
-    const Lanes* lanes_;
-    const Epilogue* epilogue_;
+    const Lanes& lanes_;
+    const Epilogue& epilogue_;
     Narrowed<kShift> sums_[kVectors];
     int16x8_t values_[kVectors][2];
     int16x8_t arguments_[kVectors][2];  // of a product
     uint8x16_t bytes_[kVectors], pieces_[kVectors], products_[kVectors], results_[kVectors];
 };
 
-// The entry for an epilogue of a table of functions, [kForms][kFirstShift .. kLastShift, kWideShift,
-// kAnyShift] as `Shifts` lists them.
+// What tables of functions are indexed with: kFirstShift to kLastShift, then the two special ones.
 using Shifts = std::integer_sequence<int, 4, 5, 6, 7, 8, 9, 10, 11, kWideShift, kAnyShift>;
 static_assert(Shifts::size() == kLastShift - kFirstShift + 3);
 

@@ -117,7 +117,7 @@ EFFNET_EDGE_INLINE void tiles(const Panel& panel, const uint8_t*& in, size_t in_
         for (int p = 0; p < kPixels; ++p) to[p] = whole ? out[p] : bytes[p];
         tile<kShift, kForm, kPixels, kGroups>(panel, in, in_stride, to);
         if (whole) continue;
-        unroll<kPixels>([&](auto p) { std::memcpy(out[p], bytes[p], panel.count); });
+        for (int p = 0; p < kPixels; ++p) std::memcpy(out[p], bytes[p], panel.count);
     }
 }
 
