@@ -28,6 +28,13 @@ inline int32_t multiply_high32(int32_t a, int32_t b) {
 // Half to even. `value` must be within +-2^22, which plans check.
 inline int32_t round_to_int(double value) { return static_cast<int32_t>(std::nearbyint(value)); }
 
+// The same in float32, for values within +-2^22: adding and subtracting 1.5 * 2^23 is, unlike a
+// library's function, two instructions everywhere, so that compilers make vectors of loops.
+inline float round_half_even(float value) {
+    constexpr float kRounding = 12582912.0F;
+    return (value + kRounding) - kRounding;
+}
+
 // A sum, bias included, in steps of the result: rounded, without kFloat's zero point, saturated to 16
 // bits but for kFloat.
 inline int32_t to_steps(const Requantizer& requantizer, float scale, int32_t multiplier,

@@ -10,9 +10,9 @@ void ExpandedRows::clear() {
     for (int slot = 0; slot < capacity_; ++slot) {
         std::memset(start(slot), geometry_.padding, left);
         std::memset(start(slot) + left + inner, geometry_.padding,
-                    geometry_.row_bytes() - left - inner);
+                    row_bytes_ - left - inner);
     }
-    std::memset(start(capacity_), geometry_.padding, geometry_.row_bytes());
+    std::memset(start(capacity_), geometry_.padding, row_bytes_);
 }
 
 }  // namespace effnet_edge

@@ -1,6 +1,7 @@
 // Rows of the expanded map as the depthwise convolution reads them: a few at a time, padded.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "packed.h"
@@ -25,7 +26,10 @@ struct RowGeometry {
 class ExpandedRows {
   public:
     ExpandedRows(const RowGeometry& geometry, int capacity, uint8_t* memory)
-        : geometry_(geometry), capacity_(capacity), memory_(memory) {}
+        : geometry_(geometry),
+          row_bytes_(geometry.row_bytes()),
+          capacity_(capacity),
+          memory_(memory) {}
 
     static size_t bytes(const RowGeometry& geometry, int capacity) {
         return geometry.row_bytes() * (capacity + 1);
@@ -34,9 +38,17 @@ class ExpandedRows {
     // Write all padding. Only inner columns are written later, so once for all that comes.
     void clear();
 
-    const uint8_t* row(int index) const {
-        const bool inside = index >= 0 && index < geometry_.height;
-        return inside ? start(index % capacity_) : start(capacity_);
+    // Where rows `first` to `first + count - 1` begin, their padding included.
+    void find(int first, int count, const uint8_t** rows) const {
+        int slot = std::max(first, 0) % capacity_;
+        for (int i = 0; i < count; ++i) {
+            if (first + i < 0 || first + i >= geometry_.height) {
+                rows[i] = start(capacity_);
+                continue;
+            }
+            rows[i] = start(slot);
+            slot = slot + 1 == capacity_ ? 0 : slot + 1;
+        }
     }
 
     // The map's column 0 in a row's slot.
@@ -51,12 +63,13 @@ class ExpandedRows {
         return count < left ? count : left;
     }
 
-    size_t row_bytes() const { return geometry_.row_bytes(); }
+    size_t row_bytes() const { return row_bytes_; }
 
   private:
-    uint8_t* start(int slot) const { return memory_ + slot * geometry_.row_bytes(); }
+    uint8_t* start(int slot) const { return memory_ + slot * row_bytes_; }
 
     RowGeometry geometry_;
+    size_t row_bytes_;
     int capacity_;
     uint8_t* memory_;
 };

@@ -60,7 +60,9 @@ Head::Head(const Kernels& kernels, const ee_head& head)
     conv_ = Pointwise(kernels, pointwise_stage(kernels, head.conv,
                                                {head.input, padded_order(in_channels_, 8)}, 16));
     features_ = MeanQuantizer(kernels, result_quantization(head.conv), head.features);
-    classifier_ = PackedClassifier(kernels, make_classifier(kernels, head));
+    classifier_ = PackedClassifier(
+        kernels, make_classifier(kernels, head.features, head.conv.out_channels, head.classes,
+                                 head.weight, head.weight_scale, head.bias));
 }
 
 Head::Layout Head::layout(int height, int width, int threads, bool stored_input,

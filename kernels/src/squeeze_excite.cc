@@ -34,57 +34,64 @@ Gating::Gating(const Kernels& kernels, ee_quantization map, ee_quantization outp
     }
 }
 
+SqueezeExcite::Matrix::Matrix(const Kernels& kernels, const ee_conv& conv, ee_quantization input)
+    : weights(kernels, make_classifier(kernels, input, conv.in_channels, conv.out_channels,
+                                       conv.weight, conv.weight_scale, conv.bias,
+                                       conv.output.scale, /*multiple=*/16)),
+      channels(static_cast<int>(round_up(conv.out_channels, 16))),
+      depth(static_cast<int>(round_up(conv.in_channels, 16))),
+      zero_point(static_cast<float>(conv.output.zero_point)) {}
+
+void SqueezeExcite::Matrix::run(const uint8_t* in, float* steps, uint8_t* out) const {
+    weights.run(in, 0, channels, steps);
+    for (int c = 0; c < channels; ++c) {
+        const float clamped = std::min(std::max(steps[c], -512.0F), 512.0F);
+        const int32_t rounded = static_cast<int32_t>(round_half_even(clamped) + zero_point);
+        out[c] = static_cast<uint8_t>(std::min(std::max(rounded, 0), 255));
+    }
+}
+
 SqueezeExcite::SqueezeExcite(const Kernels& kernels, const ee_squeeze_excite& described,
                              ee_quantization map)
-    : signed_maps_(kernels.signed_maps), pool_(kernels, map, described.pool) {
+    : pool_(kernels, map, described.pool),
+      reduce_(kernels, described.reduce, described.pool),
+      expand_(kernels, described.expand, result_quantization(described.reduce)),
+      gate_(sigmoid_table(described.expand.output)) {
     const ee_conv& reduce = described.reduce;
-    // Activations are looked up here, exactly on all processors: there are few of them.
-    reduce_ = Pointwise(
-        kernels, pointwise_stage(kernels, reduce,
-                                 {described.pool, padded_order(reduce.in_channels, 16)},
-                                 /*multiple=*/8, /*activated=*/false));
-    expand_ = Pointwise(
-        kernels, pointwise_stage(kernels, described.expand,
-                                 {result_quantization(reduce), padded_order(reduce.out_channels, 8)},
-                                 /*multiple=*/16, /*activated=*/false));
-    const int flip = signed_maps_ ? 0x80 : 0;
     const bool has_factors = reduce.silu != nullptr && reduce.silu->factor != nullptr;
     reduced_.resize(has_factors ? reduce.out_channels : 1);
     for (size_t c = 0; c < reduced_.size(); ++c) {
-        ByteTable silu{};
+        ByteTable& table = reduced_[c];
         if (reduce.silu != nullptr) {
-            silu = silu_table(reduce, static_cast<int>(c));
+            table = silu_table(reduce, static_cast<int>(c));
         } else {
-            std::iota(silu.begin(), silu.end(), uint8_t{0});
+            std::iota(table.begin(), table.end(), uint8_t{0});
         }
-        for (int i = 0; i < 256; ++i) reduced_[c][i ^ flip] = static_cast<uint8_t>(silu[i] ^ flip);
+        for (uint8_t& byte : table) byte = kernels.signed_maps ? byte ^ 0x80 : byte;
     }
-    const ByteTable sigmoid = sigmoid_table(described.expand.output);
-    for (int i = 0; i < 256; ++i) gate_[i ^ flip] = sigmoid[i];
 }
 
 size_t SqueezeExcite::scratch() const {
-    return round_up(reduce_.depth(), kAlignment) + round_up(reduce_.channels(), kAlignment);
+    Scratch scratch(nullptr);
+    scratch.take<uint8_t>(reduce_.depth);
+    scratch.take<uint8_t>(reduce_.channels);
+    scratch.take<float>(std::max(reduce_.channels, expand_.channels));
+    return scratch.used();
 }
 
 void SqueezeExcite::run(const int32_t* sums, size_t pixels, uint8_t* gates, void* memory) const {
     Scratch scratch(memory);
-    uint8_t* pool = scratch.take<uint8_t>(reduce_.depth());
-    uint8_t* inner = scratch.take<uint8_t>(reduce_.channels());
-    pool_.run(sums, reduce_.depth(), pixels, pool);
-    const auto multiply = [](const Pointwise& conv, const uint8_t* in, uint8_t* out) {
-        const size_t channels = conv.channels();
-        conv.run({in, static_cast<size_t>(conv.depth()), out, channels, channels, 1, 1, 0,
-                  conv.panels()});
-    };
-    multiply(reduce_, pool, inner);
-    for (int c = 0; c < reduce_.channels(); ++c) {
+    uint8_t* pool = scratch.take<uint8_t>(reduce_.depth);
+    uint8_t* inner = scratch.take<uint8_t>(reduce_.channels);
+    float* steps = scratch.take<float>(std::max(reduce_.channels, expand_.channels));
+    pool_.run(sums, reduce_.depth, pixels, pool);
+    reduce_.run(pool, steps, inner);
+    for (int c = 0; c < reduce_.channels; ++c) {
         // Channels that only pad have any table: what reads them has weights of zero.
-        const size_t table = std::min<size_t>(c, reduced_.size() - 1);
-        inner[c] = reduced_[table][inner[c]];
+        inner[c] = reduced_[std::min<size_t>(c, reduced_.size() - 1)][inner[c]];
     }
-    multiply(expand_, inner, gates);
-    for (int c = 0; c < expand_.channels(); ++c) gates[c] = gate_[gates[c]];
+    expand_.run(inner, steps, gates);
+    for (int c = 0; c < expand_.channels; ++c) gates[c] = gate_[gates[c]];
 }
 
 }  // namespace effnet_edge

@@ -37,12 +37,21 @@ class SqueezeExcite {
     void run(const int32_t* sums, size_t pixels, uint8_t* gates, void* scratch) const;
 
   private:
-    bool signed_maps_;
+    // A 1x1 convolution of one pixel, its results rounded to bytes.
+    struct Matrix {
+        PackedClassifier weights;
+        int channels = 0, depth = 0;  // padded
+        float zero_point = 0;
+
+        Matrix(const Kernels& kernels, const ee_conv& conv, ee_quantization input);
+        void run(const uint8_t* in, float* steps, uint8_t* out) const;
+    };
+
     MeanQuantizer pool_;
-    Pointwise reduce_, expand_;
-    // Of stored bytes: to stored bytes, one for all channels or one each; to 256ths.
+    Matrix reduce_, expand_;
+    // The activation of a byte, as stored: one for all channels, or one each.
     std::vector<ByteTable> reduced_;
-    ByteTable gate_{};
+    ByteTable gate_;
 };
 
 }  // namespace effnet_edge

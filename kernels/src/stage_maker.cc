@@ -21,13 +21,12 @@ int most_stored(const Kernels& kernels) { return kernels.signed_maps ? 128 : 255
 // Output channels as they are added, each with its weights in `row`.
 class Outputs {
   public:
-    Outputs(const Kernels& kernels, const ee_conv& conv, ee_quantization input, bool activated)
+    Outputs(const Kernels& kernels, const ee_conv& conv, ee_quantization input)
         : kernels_(kernels),
           conv_(conv),
           input_scale_(input.scale),
-          zero_point_(stored_zero_point(kernels, input)) {
-        if (activated) activation_ = make_activation(kernels, conv);
-    }
+          zero_point_(stored_zero_point(kernels, input)),
+          activation_(make_activation(kernels, conv)) {}
 
     void add_padding() {
         scales_.push_back({});
@@ -126,7 +125,7 @@ int stored_zero_point(const Kernels& kernels, ee_quantization quantization) {
 }
 
 Stage pointwise_stage(const Kernels& kernels, const ee_conv& conv, const StageInput& input,
-                      int multiple, bool activated) {
+                      int multiple) {
     Stage stage;
     stage.channels = static_cast<int>(round_up(conv.out_channels, multiple));
     stage.depth = static_cast<int>(input.order.size());
@@ -136,7 +135,7 @@ Stage pointwise_stage(const Kernels& kernels, const ee_conv& conv, const StageIn
     const bool natural = input.order == padded_order(real, 1) ||
                          input.order == padded_order(real, 8) ||
                          input.order == padded_order(real, 16);
-    Outputs outputs(kernels, conv, input.quantization, activated);
+    Outputs outputs(kernels, conv, input.quantization);
     for (int c = 0; c < conv.out_channels; ++c) {
         int8_t* row = &stage.weight[static_cast<size_t>(c) * stage.depth];
         const int8_t* from = conv.weight + c * row_length;
@@ -162,7 +161,7 @@ Stage depthwise_stage(const Kernels& kernels, const ee_conv& conv, ee_quantizati
     stage.weight.assign(static_cast<size_t>(stage.channels) * stage.taps, 0);
     std::copy_n(conv.weight, static_cast<size_t>(conv.out_channels) * stage.taps,
                 stage.weight.begin());
-    Outputs outputs(kernels, conv, input, /*activated=*/true);
+    Outputs outputs(kernels, conv, input);
     for (int c = 0; c < conv.out_channels; ++c) {
         outputs.add(c, &stage.weight[static_cast<size_t>(c) * stage.taps], stage.taps);
     }
@@ -171,23 +170,28 @@ Stage depthwise_stage(const Kernels& kernels, const ee_conv& conv, ee_quantizati
     return stage;
 }
 
-Classifier make_classifier(const Kernels& kernels, const ee_head& head) {
+Classifier make_classifier(const Kernels& kernels, ee_quantization features, int depth, int classes,
+                           const int8_t* weight, const float* weight_scale, const int32_t* bias,
+                           double unit, int multiple) {
     Classifier classifier;
-    const int features = head.conv.out_channels;
-    classifier.classes = head.classes;
-    classifier.depth = static_cast<int>(round_up(features, 16));
-    classifier.weight.assign(static_cast<size_t>(head.classes) * classifier.depth, 0);
-    const int zero_point = stored_zero_point(kernels, head.features);
-    for (int c = 0; c < head.classes; ++c) {
-        const int8_t* from = head.weight + static_cast<size_t>(c) * features;
-        std::copy_n(from, features, &classifier.weight[static_cast<size_t>(c) * classifier.depth]);
-        const int32_t sum = std::accumulate(from, from + features, int32_t{0});
-        const double bias = head.bias[c] - zero_point * static_cast<double>(sum);
-        if (std::fabs(bias) + 255.0 * 127 * classifier.depth > 2147480000.0) {
-            throw Unsupported("the classifier's sums may exceed 32 bits");
+    classifier.classes = static_cast<int>(round_up(classes, multiple));
+    classifier.depth = static_cast<int>(round_up(depth, 16));
+    classifier.weight.assign(static_cast<size_t>(classifier.classes) * classifier.depth, 0);
+    classifier.bias.assign(classifier.classes, 0);
+    classifier.scale.assign(classifier.classes, 0);
+    const int zero_point = stored_zero_point(kernels, features);
+    for (int c = 0; c < classes; ++c) {
+        const int8_t* from = weight + static_cast<size_t>(c) * depth;
+        std::copy_n(from, depth, &classifier.weight[static_cast<size_t>(c) * classifier.depth]);
+        const int32_t sum = std::accumulate(from, from + depth, 0);
+        const double total = bias[c] - static_cast<double>(zero_point) * sum;
+        if (std::fabs(total) + 255.0 * 127 * classifier.depth > 2147480000.0) {
+            throw Unsupported("a matrix's sums may exceed 32 bits");
         }
-        classifier.bias.push_back(static_cast<int32_t>(bias));
-        classifier.scale.push_back(head.features.scale * head.weight_scale[c]);
+        classifier.bias[c] = static_cast<int32_t>(total);
+        const double scale = static_cast<double>(features.scale) * weight_scale[c] / unit;
+        if (!std::isfinite(scale)) throw Unsupported("a matrix's scale isn't a number");
+        classifier.scale[c] = static_cast<float>(scale);
     }
     return classifier;
 }

@@ -24,12 +24,16 @@ std::vector<int> padded_order(int channels, int multiple);
 // A 1x1 convolution, or with a kernel one over patches: `conv.weight` as [out][in * kernel * kernel]
 // in the order of `input.order`. Its outputs are padded to a multiple of `multiple`.
 Stage pointwise_stage(const Kernels& kernels, const ee_conv& conv, const StageInput& input,
-                      int multiple, bool activated = true);
+                      int multiple);
 
 // Channels are padded to a multiple of 16.
 Stage depthwise_stage(const Kernels& kernels, const ee_conv& conv, ee_quantization input);
 
-Classifier make_classifier(const Kernels& kernels, const ee_head& head);
+// A matrix of int8 [classes][features] that one pixel is multiplied by. Results are in units of
+// `unit`; features are padded to a multiple of 16, classes to one of `multiple`, with zeros.
+Classifier make_classifier(const Kernels& kernels, ee_quantization features, int depth, int classes,
+                           const int8_t* weight, const float* weight_scale, const int32_t* bias,
+                           double unit = 1, int multiple = 1);
 
 // A zero point as maps store it.
 int stored_zero_point(const Kernels& kernels, ee_quantization quantization);

@@ -138,11 +138,26 @@ std::vector<Step> steps() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::vector<Step> network = steps();
-    if (argc > 1) network = {network.at(static_cast<size_t>(std::atoi(argv[1])))};
-    effnet_edge_count_begin();
-    for (Step& step : network) step.run();
-    effnet_edge_count_end();
+    if (argc > 1) {
+        std::vector<Step> network = steps();
+        Step& step = network.at(static_cast<size_t>(std::atoi(argv[1])));
+        effnet_edge_count_begin();
+        step.run();
+        effnet_edge_count_end();
+    } else {
+        const std::vector<ee_part*> made = parts();
+        ee_network* network =
+            ee_make_network(made.data(), static_cast<int32_t>(made.size()), kSize, kSize, 1);
+        check(network == nullptr);
+        std::vector<uint8_t> image(static_cast<size_t>(kSize) * kSize * 3);
+        for (uint8_t& pixel : image) pixel = static_cast<uint8_t>(random_numbers());
+        std::vector<float> logits(kClasses);
+        check(ee_run_network(network, image.data(), logits.data(), nullptr));  // the warm-up
+        effnet_edge_count_begin();
+        check(ee_run_network(network, image.data(), logits.data(), nullptr));
+        effnet_edge_count_end();
+        ee_free_network(network);
+    }
     std::printf("%s\n", ee_isa());
     return 0;
 }

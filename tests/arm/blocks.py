@@ -143,6 +143,28 @@ def instruction_class(text: str) -> str:
     return "widening multiply" if _WIDENING.match(name) else "other vector"
 
 
+def rejoined(recording: Recording, texts: Mapping[str, str]) -> Recording:
+    """The recording with blocks made whole that the emulator had cut.
+
+    It ends a block at a page's end and after some hundred instructions too. Where no branch ends one
+    and what follows it ran as often, they are one block to the processor, and to the price.
+    """
+    blocks: list[Block] = []
+    for block in sorted(recording.blocks, key=lambda block: block.address):
+        before = blocks[-1] if blocks else None
+        if (
+            before is not None
+            and before.address + 4 * len(before.words) == block.address
+            and before.executions == block.executions
+            and instruction_class(texts[before.words[-1]]) != "branch"
+        ):
+            words = before.words + block.words
+            blocks[-1] = Block(before.address, before.executions, words, before.function)
+        else:
+            blocks.append(block)
+    return Recording(recording.stretches, tuple(blocks))
+
+
 def prices(blocks: Sequence[Block], texts: Mapping[str, str], schedule: str) -> dict[Block, float]:
     """Modelled cycles of one execution of the blocks, the busiest of them.
 

@@ -80,6 +80,7 @@ def count(cpu: lab.Cpu, subject: Subject) -> Counted:
     if not recording.stretches:
         raise lab.LabError(f"{subject.name} marked nothing (see markers.h)")
     texts = blocks.disassembly(recording.blocks)
+    recording = blocks.rejoined(recording, texts)
     prices = {} if cpu.schedule is None else blocks.prices(recording.blocks, texts, cpu.schedule)
     return Counted(recording, texts, prices, blocks.cost(recording, texts, prices))
 

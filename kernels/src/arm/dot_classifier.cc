@@ -16,7 +16,9 @@ struct alignas(64) Packed {
 
     size_t block_bytes() const { return sizeof(Scales) + static_cast<size_t>(depth) * 16; }
     int blocks() const { return (classes + 15) / 16; }
-    uint8_t* block(int index) { return reinterpret_cast<uint8_t*>(this + 1) + index * block_bytes(); }
+    uint8_t* block(int index) {
+        return reinterpret_cast<uint8_t*>(this + 1) + index * block_bytes();
+    }
     const uint8_t* block(int index) const { return const_cast<Packed*>(this)->block(index); }
 
     struct Scales {
@@ -58,8 +60,8 @@ void dot_classify(const void* memory, const uint8_t* features, int first_class, 
         const auto& scales = *reinterpret_cast<const Packed::Scales*>(packed.block(c / 16));
         const uint8_t* in[1] = {features};
         int32x4_t sums[4];
-        accumulate<1, 4>(in, reinterpret_cast<const int8_t*>(&scales + 1), packed.depth, scales.bias,
-                         sums);
+        const int8_t* weights = reinterpret_cast<const int8_t*>(&scales + 1);
+        accumulate<1, 4>(in, weights, packed.depth, scales.bias, sums);
         float results[16];
         for (int v = 0; v < 4; ++v) {
             vst1q_f32(results + 4 * v,

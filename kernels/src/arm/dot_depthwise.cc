@@ -1,19 +1,21 @@
-// Depthwise convolutions, a strip of two rows of 8 channels at a time: columns pass by while the groups and
-// pairs (dot_depthwise.h) of those that later outputs need stay in registers. No register is left for
-// an epilogue: the sums of a strip go through memory, a few kilobytes of the first cache.
+// Depthwise convolutions, a strip of two rows of 8 channels at a time: columns pass by while the
+// groups and pairs (dot_depthwise.h) of those that later outputs need stay in registers. No
+// register is left for an epilogue: the sums of a strip go through memory, a few kilobytes of the
+// first cache.
 #pragma GCC optimize("no-schedule-insns")  // as in dot_pointwise.cc
 
 #include "dot_depthwise.h"
 
 #include <new>
+#include <type_traits>
 
 #include "dot_kernels.h"
 
 namespace effnet_edge {
 namespace {
 
-// Behind it for each 8 channels: constants, weights as dot_depthwise.h orders them, and for kernels that
-// it doesn't know weights as [taps][8].
+// Behind it for each 8 channels: constants, weights as dot_depthwise.h orders them, and for kernels
+// that it doesn't know weights as [taps][8].
 struct alignas(64) Packed {
     int channels, kernel, stride;
     DotEpilogue epilogue;
@@ -29,7 +31,9 @@ struct alignas(64) Packed {
     }
     size_t group_bytes() const { return (sizeof(DotConstants) + weight_bytes() + 15) / 16 * 16; }
     int groups() const { return (channels + 7) / 8; }
-    uint8_t* group(int index) { return reinterpret_cast<uint8_t*>(this + 1) + index * group_bytes(); }
+    uint8_t* group(int index) {
+        return reinterpret_cast<uint8_t*>(this + 1) + index * group_bytes();
+    }
     const uint8_t* group(int index) const { return const_cast<Packed*>(this)->group(index); }
 };
 
@@ -45,8 +49,8 @@ struct Strip {
     int32_t* sums;
 };
 
-// The columns that are in registers while a strip is computed. One iteration gives kPhases * kTogether
-// outputs: so many that what it leaves for the next is in the same registers again.
+// The columns that are in registers while a strip is computed. One iteration gives kPhases *
+// kTogether outputs: so many that what it leaves for the next is in the same registers again.
 template <int kKernel, int kStride, int kRows>
 class Columns {
     using Layout = DepthwiseLayout<kKernel, kStride, kRows>;
@@ -56,7 +60,6 @@ class Columns {
   public:
     static constexpr int kTogether = kStride == 1 ? 2 : 1;
     static constexpr int kPhases = kKernel == 5 ? 2 : 1;
-    static constexpr bool kManyWeights = kKernel == 5;
 
     EFFNET_EDGE_INLINE explicit Columns(const Strip& strip) : stride_(strip.in_stride) {
         unrolled<Layout::kInputRows>(
@@ -64,21 +67,22 @@ class Columns {
         unrolled<kCarried>([&](auto c) EFFNET_EDGE_INLINED { take_group(groups_[c.value]); });
         if constexpr (Layout::kPairs) {
             if (kStride == 1) half_ = take_half();
-            unrolled<kCarriedPairs>([&](auto p) EFFNET_EDGE_INLINED { take_pair(pairs_[p.value]); });
+            unrolled<kCarriedPairs>(
+                [&](auto p) EFFNET_EDGE_INLINED { take_pair(pairs_[p.value]); });
         }
     }
 
     // Adds the products of kCount outputs, the first of which is the iteration's output kFirst.
-    // sums: [output][row][2].
-    template <int kFirst, int kCount>
-    EFFNET_EDGE_INLINE void multiply(const int8_t* weights, int32x4_t (&sums)[kCount * kRows * 2]) {
+    // sums: [output][row][2]. weight(i): vector i of dot_depthwise.h's order.
+    template <int kFirst, int kCount, class Weight>
+    EFFNET_EDGE_INLINE void multiply(const Weight& weight, int32x4_t (&sums)[kCount * kRows * 2]) {
         unrolled<kKernel>([&](auto index) EFFNET_EDGE_INLINED {
             constexpr int x = decltype(index)::value;
             constexpr int last = (kFirst + kCount - 1) * kStride + x;
             if constexpr (last >= kCarried + kFirst * kStride) take_group(groups_[last]);
             unrolled<kRows * 2>([&](auto part) EFFNET_EDGE_INLINED {
                 constexpr int i = decltype(part)::value;
-                const int8x16_t w = vld1q_s8(weights + (x * 4 + (kStride == 1 ? i : i % 2)) * 16);
+                const int8x16_t w = weight(Index<x * 4 + (kStride == 1 ? i : i % 2)>{});
                 unrolled<kCount>([&](auto output) EFFNET_EDGE_INLINED {
                     constexpr int o = decltype(output)::value;
                     const auto& group = groups_[(kFirst + o) * kStride + x];
@@ -88,7 +92,7 @@ class Columns {
             });
         });
         if constexpr (Layout::kPairs) {
-            multiply_pairs<kFirst, kCount>(weights + kKernel * 4 * 16, sums);
+            multiply_pairs<kFirst, kCount>(weight, sums);
         }
     }
 
@@ -108,8 +112,8 @@ class Columns {
     }
 
   private:
-    template <int kFirst, int kCount>
-    EFFNET_EDGE_INLINE void multiply_pairs(const int8_t* weights,
+    template <int kFirst, int kCount, class Weight>
+    EFFNET_EDGE_INLINE void multiply_pairs(const Weight& weight,
                                            int32x4_t (&sums)[kCount * kRows * 2]) {
         unrolled<3>([&](auto index) EFFNET_EDGE_INLINED {
             constexpr int x = decltype(index)::value;
@@ -120,7 +124,7 @@ class Columns {
             }
             unrolled<kRows * 2>([&](auto part) EFFNET_EDGE_INLINED {
                 constexpr int i = decltype(part)::value;
-                const int8x16_t w = vld1q_s8(weights + (x * 4 + i) * 16);
+                const int8x16_t w = weight(Index<kKernel * 4 + x * 4 + i>{});
                 unrolled<kCount>([&](auto output) EFFNET_EDGE_INLINED {
                     constexpr int o = decltype(output)::value;
                     constexpr int pair = kFirst + o + x * (kStride == 1 ? 2 : 1);
@@ -175,18 +179,50 @@ class Columns {
     int8x16_t half_;
 };
 
-template <int kFirst, int kCount, int kRows, class Window>
-EFFNET_EDGE_INLINE int32_t* multiply(Window& columns, const Strip& strip, int32_t* to) {
+// Weights in registers, for kernels with few of them.
+template <int kVectors>
+class Resident {
+  public:
+    EFFNET_EDGE_INLINE explicit Resident(const int8_t* from) {
+        unrolled<kVectors>([&](auto i) EFFNET_EDGE_INLINED {
+            vectors_[i.value] = vld1q_s8(from + i.value * 16);
+        });
+    }
+    EFFNET_EDGE_INLINE void renew() {}
+    template <int kIndex>
+    EFFNET_EDGE_INLINE int8x16_t operator()(Index<kIndex>) const {
+        return vectors_[kIndex];
+    }
+
+  private:
+    int8x16_t vectors_[kVectors];
+};
+
+// Weights in memory. The compiler must not know that they stay the same: it would load all of them
+// before the loop, and spill them.
+class Loaded {
+  public:
+    EFFNET_EDGE_INLINE explicit Loaded(const int8_t* from) : from_(from) {}
+    EFFNET_EDGE_INLINE void renew() { asm("" : "+r"(from_)); }
+    template <int kIndex>
+    EFFNET_EDGE_INLINE int8x16_t operator()(Index<kIndex>) const {
+        return vld1q_s8(from_ + kIndex * 16);
+    }
+
+  private:
+    const int8_t* from_;
+};
+
+template <int kFirst, int kCount, int kRows, class Window, class Weight>
+EFFNET_EDGE_INLINE int32_t* multiply(Window& columns, Weight& weight, const int32_t* bias,
+                                     int32_t* to) {
     int32x4_t sums[kCount * kRows * 2];
-    const int32_t* bias = strip.bias;
     unrolled<kCount * kRows * 2>([&](auto i) EFFNET_EDGE_INLINED {
         asm("" : "+r"(bias));  // as in dot_multiply.h
         sums[i.value] = vld1q_s32(bias + i.value % 2 * 4);
     });
-    // Weights that the compiler loaded before the loop it would have to spill, if there are many.
-    const int8_t* weights = strip.weights;
-    if (Window::kManyWeights) asm("" : "+r"(weights));
-    columns.template multiply<kFirst, kCount>(weights, sums);
+    weight.renew();
+    columns.template multiply<kFirst, kCount>(weight, sums);
     unrolled<kCount * kRows * 2>(
         [&](auto i) EFFNET_EDGE_INLINED { vst1q_s32(to + i.value * 4, sums[i.value]); });
     return to + kCount * kRows * 8;
@@ -196,21 +232,24 @@ template <int kKernel, int kStride, int kRows>
 void multiply_strip(const Strip& strip) {
     using Window = Columns<kKernel, kStride, kRows>;
     constexpr int kTogether = Window::kTogether;
+    constexpr int kPhases = Window::kPhases;
+    std::conditional_t<kKernel == 3, Resident<weight_vectors(3)>, Loaded> weight(strip.weights);
     Window columns(strip);
+    const int32_t* bias = strip.bias;
     int32_t* to = strip.sums;
     for (int left = strip.width;;) {
         if (left < kTogether) {
-            if (left > 0) multiply<0, 1, kRows>(columns, strip, to);
+            if (left > 0) multiply<0, 1, kRows>(columns, weight, bias, to);
             return;
         }
-        to = multiply<0, kTogether, kRows>(columns, strip, to);
+        to = multiply<0, kTogether, kRows>(columns, weight, bias, to);
         left -= kTogether;
-        if (Window::kPhases == 2) {
+        if (kPhases == 2) {
             if (left < kTogether) {
-                if (left > 0) multiply<kTogether, 1, kRows>(columns, strip, to);
+                if (left > 0) multiply<kTogether, 1, kRows>(columns, weight, bias, to);
                 return;
             }
-            to = multiply<kTogether, kTogether, kRows>(columns, strip, to);
+            to = multiply<kTogether, kTogether, kRows>(columns, weight, bias, to);
             left -= kTogether;
         }
         columns.carry();
@@ -233,7 +272,8 @@ void multiply_any(const Packed& packed, const uint8_t* const* in, size_t at, con
         int32x4_t low = vld1q_s32(strip.bias), high = vld1q_s32(strip.bias + 4);
         const int8_t* weights = strip.weights;
         for (int tap = 0; tap < packed.kernel * packed.kernel; ++tap, weights += 8) {
-            const uint8_t* from = in[tap / packed.kernel] + at + tap % packed.kernel * strip.in_stride;
+            const int row = tap / packed.kernel, column = tap % packed.kernel;
+            const uint8_t* from = in[row] + at + column * strip.in_stride;
             const int16x8_t products =
                 vmull_s8(vld1_s8(reinterpret_cast<const int8_t*>(from)), vld1_s8(weights));
             low = vaddw_s16(low, vget_low_s16(products));
@@ -338,8 +378,8 @@ void dot_depthwise_pack(const Stage& stage, void* memory) {
         new (group) DotConstants(stage, packed.epilogue, g * 8);
         const auto weight = [&](int channel, int row, int column) -> int8_t {
             const int c = g * 8 + channel, k = packed.kernel;
-            const bool exists = c < stage.channels && row >= 0 && row < k && column < k;
-            return exists ? stage.weight[static_cast<size_t>(c) * stage.taps + row * k + column] : 0;
+            if (c >= stage.channels || row < 0 || row >= k || column >= k) return 0;
+            return stage.weight[static_cast<size_t>(c) * stage.taps + row * k + column];
         };
         int8_t* to = reinterpret_cast<int8_t*>(group + sizeof(DotConstants));
         if (packed.is_known()) {

@@ -1,15 +1,16 @@
-// How depthwise convolutions become dot products: four bytes of a lane are four taps of one channel.
+// How depthwise convolutions become dot products: four bytes of a lane are four taps of one
+// channel.
 //
-// The bytes of a column's rows are interleaved, so that a lane holds four rows of a channel: a "group".
-// Two output rows are computed together, of 8 channels:
+// The bytes of a column's rows are interleaved, so that a lane holds four rows of a channel: a
+// "group". Two output rows are computed together, of 8 channels:
 //
 // stride 1: one group serves both, by weights that are shifted by a row.
 //     3 x 3: rows 0 to 3.    5 x 5: rows 0 to 3; of rows 4 and 5 two columns make up a "pair".
 // stride 2: each output row has its own.
 //     3 x 3: rows 0 to 2 and 2 to 4.   5 x 5: rows 0 to 3 and 2 to 5; pairs are of rows 4 and 6.
 //
-// So a 3 x 3 kernel takes 3 products per output, for which 2.25 are the least, a 5 x 5 one 8, for which
-// 6.25 are, and interleaving a column costs 4 to 9 instructions for 16 outputs.
+// So a 3 x 3 kernel takes 3 products per output, for which 2.25 are the least, a 5 x 5 one 8, for
+// which 6.25 are, and interleaving a column costs 4 to 9 instructions for 16 outputs.
 #pragma once
 
 #include <arm_neon.h>

@@ -44,8 +44,8 @@ void gate(const GateRun& run) {
         const int16_t* offset = run.offset + c;
         for (size_t i = c; i < end; i += channels) {
             const Widened x(in + i);
-            // Offsets are added to, and so lost: loading them anew is free, copying them isn't. So the
-            // compiler must not know that they are the same.
+            // Offsets are added to, and so lost: loading them anew is free, copying them isn't. So
+            // the compiler must not know that they are the same.
             asm("" : "+r"(offset));
             vst1q_u8(out + i, shifted_bytes<kShift>(
                                   vqrdmlahq_s16(vld1q_s16(offset), x.low, multiplier_low),
@@ -61,8 +61,10 @@ void add(const AddRun& run) {
     const int16x8_t offset = vdupq_n_s16(run.offset);
     const auto sixteen = [&](const uint8_t* inout, const uint8_t* shortcut) {
         const Widened a(inout), b(shortcut);
-        const int16x8_t low = vqrdmlahq_s16(vqrdmulhq_s16(a.low, multiplier), b.low, shortcut_multiplier);
-        const int16x8_t high = vqrdmlahq_s16(vqrdmulhq_s16(a.high, multiplier), b.high, shortcut_multiplier);
+        const int16x8_t low =
+            vqrdmlahq_s16(vqrdmulhq_s16(a.low, multiplier), b.low, shortcut_multiplier);
+        const int16x8_t high =
+            vqrdmlahq_s16(vqrdmulhq_s16(a.high, multiplier), b.high, shortcut_multiplier);
         return shifted_bytes<kShift>(vqaddq_s16(low, offset), vqaddq_s16(high, offset));
     };
     size_t i = 0;

@@ -1,10 +1,10 @@
 // From int32 sums to stored bytes, for the kernels that have dot products.
 //
-// NEON's narrowing shifts are part of the instruction, so that each shift is code of its own. A tile
-// jumps to that code twice while its sums stay in registers: to the code of Requantizer::shift, which
-// gives 16-bit values, and to the code of DotEpilogue::lookup, which gives bytes. The work is cut
-// there because both sides then load both vector pipes evenly: one alone multiplies, the other
-// alone shifts and saturates.
+// NEON's narrowing shifts are part of the instruction, so that each shift is code of its own. A
+// tile jumps to that code twice while its sums stay in registers: to the code of
+// Requantizer::shift, which gives 16-bit values, and to the code of DotEpilogue::lookup, which
+// gives bytes. The work is cut there because both sides then load both vector pipes evenly: one
+// alone multiplies, the other alone shifts and saturates.
 #pragma once
 
 #include <arm_neon.h>
@@ -21,8 +21,8 @@ struct Values {
     int16x8_t argument[kVectors];  // of products only
 };
 
-// With the intrinsics for the second half of a narrowed register GCC 12 copies the first half. These
-// two are without that.
+// With the intrinsics for the second half of a narrowed register GCC 12 copies the first half.
+// These two are without that.
 template <int kShift>
 EFFNET_EDGE_INLINE int16x8_t narrowed(int32x4_t low, int32x4_t high) {
     int16x8_t result;
@@ -92,8 +92,8 @@ EFFNET_EDGE_INLINE void requantize(const int32x4_t (&sums)[2 * kVectors], int sh
     }
 }
 
-// GCC 12 keeps pairs of registers in memory: TBL's intrinsic writes the table to the stack and reads it
-// back, each time. Not so with these two.
+// GCC 12 keeps pairs of registers in memory: TBL's intrinsic writes the table to the stack and
+// reads it back, each time. Not so with these two.
 EFFNET_EDGE_INLINE uint8x16x2_t loaded_table(const uint8_t (&from)[32]) {
     uint8x16x2_t table;
     asm("ld1 {%S0.16b, %T0.16b}, %1" : "=w"(table) : "Q"(from));
@@ -134,8 +134,8 @@ EFFNET_EDGE_INLINE uint8x16_t multiplied(int16x8_t low, int16x8_t high, uint8x16
     return vreinterpretq_u8_s8(result);
 }
 
-// Sixteen stored bytes from two vectors of values, and for products two of arguments. Tables are used as
-// kLookup says. zero_point: of the argument and of the result, of products.
+// Sixteen stored bytes from two vectors of values, and for products two of arguments. Tables are
+// used as kLookup says. zero_point: of the argument and of the result, of products.
 template <bool kProduct, int kLookup>
 EFFNET_EDGE_INLINE uint8x16_t activated(int16x8_t low, int16x8_t high, int16x8_t argument_low,
                                         int16x8_t argument_high, uint8x16x2_t base,
@@ -157,8 +157,8 @@ EFFNET_EDGE_INLINE uint8x16_t activated(int16x8_t low, int16x8_t high, int16x8_t
     }
 }
 
-// What becomes of the results is part of each of `activate`'s cases, so that the compiler can mix it with
-// their work: put(bytes), bytes[i] from vectors 2 * i and 2 * i + 1.
+// What becomes of the results is part of each of `activate`'s cases, so that the compiler can mix
+// it with their work: put(bytes), bytes[i] from vectors 2 * i and 2 * i + 1.
 template <bool kProduct, int kLookup, int kVectors, class Put>
 EFFNET_EDGE_INLINE void activate_by(const Values<kVectors>& values, const DotEpilogue& epilogue,
                                     const Put& put) {
@@ -171,8 +171,8 @@ EFFNET_EDGE_INLINE void activate_by(const Values<kVectors>& values, const DotEpi
     unrolled<kVectors / 2>([&](auto index) EFFNET_EDGE_INLINED {
         constexpr int low = 2 * decltype(index)::value, high = low + 1;
         bytes[index.value] = activated<kProduct, kLookup>(
-            values.value[low], values.value[high], values.argument[low], values.argument[high], base,
-            slope, correction, correction_first, argument_zero_point, zero_point);
+            values.value[low], values.value[high], values.argument[low], values.argument[high],
+            base, slope, correction, correction_first, argument_zero_point, zero_point);
     });
     put(bytes);
 }

@@ -1,5 +1,5 @@
-// Sums of products for 1x1 convolutions, by SDOT: four inputs of a pixel, in one lane of a register,
-// times the weights of four channels.
+// Sums of products for 1x1 convolutions, by SDOT: four inputs of a pixel, in one lane of a
+// register, times the weights of four channels.
 #pragma once
 
 #include <arm_neon.h>
@@ -9,8 +9,8 @@
 namespace effnet_edge {
 namespace {
 
-// Weights of `4 * vectors` channels as `accumulate` reads them. `weight(channel, k)` may be asked for
-// any channel.
+// Weights of `4 * vectors` channels as `accumulate` reads them. `weight(channel, k)` may be asked
+// for any channel.
 template <class Weight>
 inline void pack_weights(int vectors, int depth, int8_t* to, const Weight& weight) {
     for (int k = 0; k < depth; k += 4) {
@@ -53,7 +53,8 @@ EFFNET_EDGE_INLINE void accumulate_eight(const int8x8_t (&x)[kPixels], const int
     }
 }
 
-// sums[pixel * kVectors + vector] = bias + the products of `depth` inputs. A vector is four channels.
+// sums[pixel * kVectors + vector] = bias + the products of `depth` inputs. A vector is four
+// channels.
 template <int kPixels, int kVectors>
 EFFNET_EDGE_INLINE void accumulate(const uint8_t* const (&in)[kPixels], const int8_t* weights,
                                    int depth, const int32_t* bias,
@@ -67,12 +68,16 @@ EFFNET_EDGE_INLINE void accumulate(const uint8_t* const (&in)[kPixels], const in
     int k = 0;
     for (; k + 16 <= depth; k += 16, weights += 64 * kVectors) {
         int8x16_t x[kPixels];
-        for (int p = 0; p < kPixels; ++p) x[p] = vld1q_s8(reinterpret_cast<const int8_t*>(in[p] + k));
+        for (int p = 0; p < kPixels; ++p) {
+            x[p] = vld1q_s8(reinterpret_cast<const int8_t*>(in[p] + k));
+        }
         accumulate_sixteen<kPixels, kVectors>(x, weights, sums);
     }
     if (k < depth) {
         int8x8_t x[kPixels];
-        for (int p = 0; p < kPixels; ++p) x[p] = vld1_s8(reinterpret_cast<const int8_t*>(in[p] + k));
+        for (int p = 0; p < kPixels; ++p) {
+            x[p] = vld1_s8(reinterpret_cast<const int8_t*>(in[p] + k));
+        }
         accumulate_eight<kPixels, kVectors>(x, weights, sums);
     }
 }

@@ -1,7 +1,7 @@
 // 1x1 convolutions with dot products.
 //
-// Scheduling before register allocation spills sums to load weights early; cross-jumping cuts the ends
-// off the epilogue's cases.
+// Scheduling before register allocation spills sums to load weights early; cross-jumping cuts the
+// ends off the epilogue's cases.
 #pragma GCC optimize("no-schedule-insns,no-crossjumping")
 
 #include "dot_pointwise.h"

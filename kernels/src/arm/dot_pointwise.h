@@ -1,5 +1,5 @@
-// 1x1 convolutions, 16 channels of some pixels at a time: the weights of 16 channels stay in the first
-// cache while all pixels pass by. How products are summed is left to `Multiplier`:
+// 1x1 convolutions, 16 channels of some pixels at a time: the weights of 16 channels stay in the
+// first cache while all pixels pass by. How products are summed is left to `Multiplier`:
 //
 //     pack_weights(vectors, depth, to, weight): of `vectors` times four channels, in its own order;
 //     multiply_tile(...): kTilePixels pixels and 16 channels, of at least kTileLeastDepth inputs;
@@ -28,7 +28,9 @@ struct alignas(64) Packed {
 
     size_t block_bytes() const { return sizeof(DotConstants) + static_cast<size_t>(depth) * 16; }
     int blocks() const { return (channels + 15) / 16; }
-    uint8_t* block(int index) { return reinterpret_cast<uint8_t*>(this + 1) + index * block_bytes(); }
+    uint8_t* block(int index) {
+        return reinterpret_cast<uint8_t*>(this + 1) + index * block_bytes();
+    }
     const uint8_t* block(int index) const { return const_cast<Packed*>(this)->block(index); }
 
     // Vectors of four channels that a block is computed with.
@@ -75,6 +77,14 @@ class Pixels {
         }
     }
 
+    void take_one(const uint8_t*& in, uint8_t*& out) {
+        const uint8_t* one_in[1];
+        uint8_t* one_out[1];
+        take(one_in, one_out);
+        in = one_in[0];
+        out = one_out[0];
+    }
+
   private:
     const uint8_t* in_;
     size_t in_stride_;
@@ -107,25 +117,42 @@ __attribute__((noinline)) void run_tiles(const Block& block, Pixels& all) {
     all = pixels;
 }
 
-// Other numbers of pixels or channels, while there are that many: sums go through memory.
 template <class Multiplier, int kPixels, int kVectors>
-void run_some(const Block& block, Finish finish, Pixels& pixels) {
-    constexpr int kFinished = (kPixels * kVectors + 3) / 4;
-    int32_t sums[kFinished * 16] = {};
-    uint8_t bytes[kFinished * 16];
+EFFNET_EDGE_INLINE void multiply_into(const uint8_t* const* from, const Block& block, int32_t* to) {
+    const uint8_t* in[kPixels];
+    for (int p = 0; p < kPixels; ++p) in[p] = from[p];
+    int32x4_t sums[kPixels * kVectors];
+    Multiplier::template multiply<kPixels, kVectors>(in, block.weights, block.depth,
+                                                     block.constants.bias, sums);
+    unrolled<kPixels * kVectors>(
+        [&](auto i) EFFNET_EDGE_INLINED { vst1q_s32(to + 4 * i.value, sums[i.value]); });
+}
+
+// The fewer pixels that are left, or only 8 channels: sums go through memory. At most 32 pixels at
+// a time.
+template <class Multiplier, int kPixels, int kVectors>
+void run_rest(const Block& block, Finish finish, Pixels& pixels) {
+    constexpr int kMost = 32, kChannels = 4 * kVectors;
+    int32_t sums[(kMost + 1) * kChannels];
+    uint8_t bytes[(kMost + 1) * kChannels];
     int16_t totals[16] = {};
-    const FinishRun run{sums, kFinished, &block.constants, kVectors == 4 ? 8 : 0,
-                        bytes, bytes + 8, 16, totals};
-    while (pixels.left() >= kPixels) {
-        const uint8_t* in[kPixels];
-        uint8_t* out[kPixels];
-        pixels.take(in, out);
-        int32x4_t vectors[kPixels * kVectors];
-        Multiplier::template multiply<kPixels, kVectors>(in, block.weights, block.depth,
-                                                         block.constants.bias, vectors);
-        for (int i = 0; i < kPixels * kVectors; ++i) vst1q_s32(sums + 4 * i, vectors[i]);
-        finish(run, block.epilogue);
-        for (int p = 0; p < kPixels; ++p) std::memcpy(out[p], bytes + p * kVectors * 4, kVectors * 4);
+    const uint8_t* in[kMost];
+    uint8_t* out[kMost];
+    while (pixels.left() > 0) {
+        int count = 0, done = 0;
+        while (count < kMost && pixels.left() > 0) pixels.take_one(in[count], out[count]), ++count;
+        for (; done + kPixels <= count; done += kPixels) {
+            multiply_into<Multiplier, kPixels, kVectors>(in + done, block, sums + done * kChannels);
+        }
+        for (; done < count; ++done) {
+            multiply_into<Multiplier, 1, kVectors>(in + done, block, sums + done * kChannels);
+        }
+        // Vectors of 8 channels are finished in pairs, an odd one with whatever follows it.
+        const int finished = kVectors == 4 ? count : (count + 1) / 2;
+        finish({sums, finished, &block.constants, kVectors == 4 ? 8 : 0, bytes, bytes + 8, 16,
+                totals},
+               block.epilogue);
+        for (int p = 0; p < count; ++p) std::memcpy(out[p], bytes + p * kChannels, kChannels);
     }
 }
 
@@ -137,8 +164,7 @@ void run_block(const Packed& packed, int index, const PointwiseRun& run, uint8_t
     Pixels pixels(run, out);
     const Finish finish = dot_finish(packed.epilogue);
     if (packed.vectors(index) == 2) {
-        run_some<Multiplier, 8, 2>(block, finish, pixels);
-        run_some<Multiplier, 1, 2>(block, finish, pixels);
+        run_rest<Multiplier, 8, 2>(block, finish, pixels);
         return;
     }
     if (packed.depth >= Multiplier::kTileLeastDepth) {
@@ -148,12 +174,11 @@ void run_block(const Packed& packed, int index, const PointwiseRun& run, uint8_t
             run_tiles<Multiplier, false>(block, pixels);
         }
     }
-    run_some<Multiplier, 4, 4>(block, finish, pixels);
-    run_some<Multiplier, 1, 4>(block, finish, pixels);
+    run_rest<Multiplier, 2, 4>(block, finish, pixels);
 }
 
-// The last block's channels where a store of 8 or 16 would write too many: a row of some pixels at a
-// time goes through memory of our own.
+// The last block's channels where a store of 8 or 16 would write too many: a row of some pixels at
+// a time goes through memory of our own.
 template <class Multiplier>
 void run_last_block(const Packed& packed, int index, const PointwiseRun& run, uint8_t* out) {
     constexpr int kPixels = 24;

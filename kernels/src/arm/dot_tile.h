@@ -1,9 +1,9 @@
-// The products of six pixels and 16 channels: the tile that nearly all multiplications of a network are
-// done in.
+// The products of six pixels and 16 channels: the tile that nearly all multiplications of a network
+// are done in.
 //
-// In assembler because 24 sums, 6 registers of inputs and 2 of weights are all that there are: GCC 12
-// copies or spills a third of the sums around the loop, which costs 5 to 30 % of the time, the more
-// the shorter the loop.
+// In assembler because 24 sums, 6 registers of inputs and 2 of weights are all that there are: GCC
+// 12 copies or spills a third of the sums around the loop, which costs 5 to 30 % of the time, the
+// more the shorter the loop.
 #pragma once
 
 #include <arm_neon.h>
@@ -29,10 +29,10 @@ constexpr int kTilePixels = 6;
 
 // Four inputs of 16 channels.
 #define EFFNET_EDGE_FOUR_INPUTS(lane)                                    \
-    "ldp q30, q31, [x14], #32\n\t"                                \
+    "ldp q30, q31, [x14], #32\n\t"                                       \
     EFFNET_EDGE_SDOTS("v30", lane, 0, 4, 8, 12, 16, 20)                  \
     EFFNET_EDGE_SDOTS("v31", lane, 1, 5, 9, 13, 17, 21)                  \
-    "ldp q30, q31, [x14], #32\n\t"                                \
+    "ldp q30, q31, [x14], #32\n\t"                                       \
     EFFNET_EDGE_SDOTS("v30", lane, 2, 6, 10, 14, 18, 22)                 \
     EFFNET_EDGE_SDOTS("v31", lane, 3, 7, 11, 15, 19, 23)
 
@@ -103,8 +103,8 @@ EFFNET_EDGE_INLINE void multiply_tile(const uint8_t* in, size_t stride, const in
           "=w"(s17), "=w"(s18), "=w"(s19), "=w"(s20), "=w"(s21), "=w"(s22), "=w"(s23)
         : [in] "r"(in), [stride] "r"(stride), [weights] "r"(weights), [depth] "r"(depth),
           [bias] "r"(bias)
-        : "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31",
-          "cc");
+        : "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "v24", "v25", "v26",
+          "v27", "v28", "v29", "v30", "v31", "cc", "memory");
     sums[0] = s0; sums[1] = s1; sums[2] = s2; sums[3] = s3;
     sums[4] = s4; sums[5] = s5; sums[6] = s6; sums[7] = s7;
     sums[8] = s8; sums[9] = s9; sums[10] = s10; sums[11] = s11;

@@ -1,5 +1,5 @@
-// 1x1 convolutions with matrix products: SMMLA multiplies 8 inputs of two pixels with those weights of two
-// channels, twice the products of SDOT.
+// 1x1 convolutions with matrix products: SMMLA multiplies 8 inputs of two pixels with those weights
+// of two channels, twice the products of SDOT.
 #pragma GCC optimize("no-schedule-insns,no-crossjumping")  // as in dot_pointwise.cc
 
 #include "i8mm_kernels.h"
@@ -10,7 +10,7 @@ namespace effnet_edge {
 namespace {
 
 struct MatrixProducts {
-    static constexpr int kTilePixels = 6;
+    static constexpr int kTilePixels = 4;
     static constexpr int kTileLeastDepth = 8;
 
     // Eight inputs of two channels in a register.

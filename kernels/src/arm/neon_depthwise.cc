@@ -109,8 +109,8 @@ struct Sums {
     int32x4_t quarters[4];
 };
 
-// The ends of `row_after_row`, once for all of its forms. All is passed by value: what has an address
-// wouldn't stay in registers.
+// The ends of `row_after_row`, once for all of its forms. All is passed by value: what has an
+// address wouldn't stay in registers.
 template <int kSize>
 __attribute__((noinline)) Sums convolve_first(const uint8_t* const* in, size_t offset,
                                               Panel panel) {
@@ -155,7 +155,8 @@ void row_after_row(Panel panel, const DepthwiseRun& run, int first, int last, in
         if (--left == 0) {
             byte_sums.flush();
             if (++r == run.rows) {
-                const uint8x16_t bytes = finish_last<kForm>({{sums[0], sums[1], sums[2], sums[3]}}, panel);
+                const Sums last_sums = {{sums[0], sums[1], sums[2], sums[3]}};
+                const uint8x16_t bytes = finish_last<kForm>(last_sums, panel);
                 vst1q_u8(to, bytes);
                 byte_sums.add(bytes);
                 byte_sums.flush();

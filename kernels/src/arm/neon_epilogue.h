@@ -1,8 +1,8 @@
 // From int32 sums of 16 lanes to stored bytes.
 //
 // Where NEON's shifts also narrow, the count is part of the instruction: kernels are templates over
-// the counts that networks have, so that a tile's sums become bytes without a branch. The others share
-// code that shifts by a register, which costs twice as much.
+// the counts that networks have, so that a tile's sums become bytes without a branch. The other
+// counts share code that shifts by a register, which costs twice as much.
 #pragma once
 
 #include <cstring>

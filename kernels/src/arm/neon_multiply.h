@@ -29,8 +29,8 @@ inline int8_t* pack_weights(int groups, int depth, int8_t* to, const Weight& wei
 }
 
 // sums[pixel][quarter] += the products of `depth` inputs; a group of 8 channels is two quarters.
-// Moves `in` on. Per 8 inputs of 4 pixels and 16 channels these are 64 multiplications, 32 additions
-// and 8 loads; sums, weights, inputs and products take all 32 registers.
+// Moves `in` on. Per 8 inputs of 4 pixels and 16 channels these are 64 multiplications and 32
+// additions; sums, weights, inputs and products take all 32 registers.
 template <int kPixels, int kGroups>
 EFFNET_EDGE_INLINE void accumulate(const uint8_t* (&in)[kPixels], const int8_t* weights, int depth,
                                    int32x4_t (&sums)[kPixels][2 * kGroups]) {
