@@ -146,8 +146,8 @@ def instruction_class(text: str) -> str:
 def rejoined(recording: Recording, texts: Mapping[str, str]) -> Recording:
     """The recording with blocks made whole that the emulator had cut.
 
-    It ends a block at a page's end and after some hundred instructions too. Where no branch ends one
-    and what follows it ran as often, they are one block to the processor, and to the price.
+    It ends a block at a page's end and after some hundred instructions too. Where no branch ends
+    one and what follows it ran as often, they are one block to the processor, and to the price.
     """
     blocks: list[Block] = []
     for block in sorted(recording.blocks, key=lambda block: block.address):
