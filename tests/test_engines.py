@@ -117,7 +117,7 @@ def test_a_batch_of_another_kind_is_refused(session, bad):
         session.run(batch)
 
 
-@pytest.mark.parametrize("session", {"onnxruntime", NATIVE} & set(INSTALLED), indirect=True)
+@pytest.mark.parametrize("session", sorted({"onnxruntime", NATIVE} & set(INSTALLED)), indirect=True)
 def test_threads_do_not_spin_between_runs(session):
     """They would heat the device, and take the cores from whatever else runs there."""
     images = networks.photos(1, RESOLUTION)
