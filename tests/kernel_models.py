@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import quantized_networks
 from effnet_edge import seal
 from effnet_edge.converters.quantized_onnx_writer import quantized_onnx_model
 from effnet_edge.kernels import find_kernels
-from effnet_edge.models.quantized import QuantizedNetwork
 
 REQUIRED = os.environ.get("EFFNET_EDGE_REQUIRE_KERNELS")
 
@@ -25,22 +23,9 @@ def kernel_library() -> str:
     return found.library
 
 
-def random_network(**variant) -> QuantizedNetwork:
-    """As the converter makes them: no factors within squeeze-excite, which kernels refuse."""
-    network = quantized_networks.random_quantized(**variant)
-    blocks = []
-    for block in network.blocks:
-        gate = block.squeeze_excite
-        if gate is not None and gate.reduce.silu is not None:
-            silu = replace(gate.reduce.silu, argument=None)
-            gate = replace(gate, reduce=replace(gate.reduce, silu=silu))
-        blocks.append(replace(block, squeeze_excite=gate))
-    return replace(network, blocks=tuple(blocks))
-
-
 def write(folder: Path, **variant) -> Path:
     """An int8 .onnx of a random network, sealed."""
-    network = random_network(**variant)
+    network = quantized_networks.random_quantized(**variant)
     data = quantized_onnx_model(network, quantized_networks.describe(network))
     seal.seal(data)
     path = folder / "network.onnx"

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import quantized_networks
 import quantized_reference
-from kernel_models import kernel_library, random_network, write
+from kernel_models import kernel_library, write
 from small_models import write_small_models
 
 from effnet_edge import kernels
@@ -25,8 +25,9 @@ from effnet_edge.errors import EngineError, UsageError
 from effnet_edge.kernels import find_kernels
 from effnet_edge.selection.asking import circumstances
 
-# x86 kernels do the arithmetic of the bodies, rounded at other places. Those for ARM interpolate
-# SiLU, and where SiLU has factors, which are drawn at random here, no channel has its own table.
+# x86 kernels do the arithmetic of the bodies; what gates and shortcuts round otherwise makes a step
+# here and there. Those for ARM interpolate SiLU, and where SiLU has factors, the bodies' rounding
+# before the sigmoid is left out: kernels/README.md. Random networks amplify both.
 EXACT = ("avx", "scalar")
 FIXED_POINT = "scalar-fixed"
 
@@ -72,7 +73,7 @@ def is_exact(isa: str, variant) -> bool:
 
 @pytest.mark.parametrize("variant", quantized_networks.VARIANTS)
 def test_each_part_gives_the_integers_of_its_functions_body(isa, library, variant):
-    network = random_network(**variant)
+    network = quantized_networks.random_quantized(**variant)
     x = networks.photos(2, network.resolution, 42)
     for index, (part, forward) in enumerate(quantized_reference.parts(network)):
         stored = x if index == 0 else (x + np.int16(128)).astype(np.uint8)
@@ -90,7 +91,7 @@ def test_each_part_gives_the_integers_of_its_functions_body(isa, library, varian
         if is_exact(isa, variant):
             assert steps.max() <= 2 and np.mean(steps) < 0.2
         else:
-            assert np.mean(steps) < 2
+            assert steps.max() <= 10 and np.mean(steps) < 1.2
         x = forward(x)
 
 

@@ -23,9 +23,10 @@ class Pixels final : public ee_part {
                                     static_cast<float>(output.zero_point);
                 const float clamped = std::min(std::max(steps, 0.0F), 255.0F);
                 tables_[colour][byte] = static_cast<uint8_t>(clamped);
+                stored_tables_[colour][byte] = static_cast<uint8_t>(
+                    tables_[colour][byte] ^ (kernels.signed_maps ? 0x80 : 0));
             }
         }
-        flip_ = kernels.signed_maps ? 0x80 : 0;
     }
 
     int in_channels() const override { return kColours; }
@@ -33,21 +34,27 @@ class Pixels final : public ee_part {
     size_t scratch(int, int, int, bool) const override { return 0; }
     void run(const Run& run) const override {
         const size_t row_bytes = static_cast<size_t>(run.width) * kColours;
-        const uint8_t flip = run.stored_output ? flip_ : 0;
+        const auto& tables = run.stored_output ? stored_tables_ : tables_;
         run_tasks(run.scheduler, run.height, [&](int, int row) {
-            const uint8_t* in = run.input + row * row_bytes;
-            uint8_t* out = static_cast<uint8_t*>(run.output) + row * row_bytes;
-            for (size_t i = 0; i < row_bytes; i += kColours) {
-                for (int colour = 0; colour < kColours; ++colour) {
-                    out[i + colour] = tables_[colour][in[i + colour]] ^ flip;
-                }
-            }
+            look_up(tables, run.input + row * row_bytes,
+                    static_cast<uint8_t*>(run.output) + row * row_bytes, run.width);
         });
     }
 
   private:
-    std::array<std::array<uint8_t, 256>, kColours> tables_{};
-    uint8_t flip_;
+    using Tables = std::array<std::array<uint8_t, 256>, kColours>;
+
+    static void look_up(const Tables& tables, const uint8_t* in, uint8_t* __restrict out,
+                        int pixels) {
+        const uint8_t *red = tables[0].data(), *green = tables[1].data(), *blue = tables[2].data();
+        for (int x = 0; x < pixels; ++x, in += kColours, out += kColours) {
+            out[0] = red[in[0]];
+            out[1] = green[in[1]];
+            out[2] = blue[in[2]];
+        }
+    }
+
+    Tables tables_{}, stored_tables_{};  // uint8, and as stored
 };
 
 }  // namespace
