@@ -11,6 +11,7 @@ process:
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,10 +92,15 @@ def find_kernels() -> Kernels:
 
 
 def _packaged() -> Path | None:
-    """The package's own library. An editable installation has it elsewhere than its modules."""
+    """The package's own library. An editable installation has it elsewhere than its modules, and
+    beside a checkout that is imported as it is there may be an installed package that has it."""
     import effnet_edge
 
-    places = (Path(folder) / _PACKAGED for folder in effnet_edge.__path__)
+    folders = (
+        *map(Path, effnet_edge.__path__),
+        *(Path(entry, "effnet_edge") for entry in sys.path),
+    )
+    places = (folder / _PACKAGED for folder in folders)
     return next((path for path in places if path.is_file()), None)
 
 

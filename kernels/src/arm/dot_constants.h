@@ -15,6 +15,8 @@ struct DotEpilogue {
     bool product;     // value * sigmoid(argument)
     int16_t argument_zero_point, zero_point;
     uint8_t base[32], slope[32], correction[32];
+    // In wrapping 8 bits, slope * byte + offset of a piece is slope * (byte % 8 - 4).
+    uint8_t offset[32];
     uint8_t correction_first;
 
     EFFNET_EDGE_INLINE explicit DotEpilogue(const Stage& stage)
@@ -28,6 +30,9 @@ struct DotEpilogue {
         const Activation& activation = stage.activation;
         std::memcpy(base, activation.base.data(), sizeof base);
         std::memcpy(slope, activation.slope.data(), sizeof slope);
+        for (int i = 0; i < 32; ++i) {
+            offset[i] = static_cast<uint8_t>(-activation.slope[i] * (8 * i + 4));
+        }
         if (activation.correction.empty()) return;
         lookup += 8;
         std::memcpy(correction, activation.correction.data(), sizeof correction);

@@ -42,15 +42,22 @@ void gate(const GateRun& run) {
         const uint8_t* in = run.in;
         uint8_t* out = run.out;
         const int16_t* offset = run.offset + c;
-        for (size_t i = c; i < end; i += channels) {
-            const Widened x(in + i);
+        const auto sixteen = [&](const Widened& x) EFFNET_EDGE_INLINED {
             // Offsets are added to, and so lost: loading them anew is free, copying them isn't. So
             // the compiler must not know that they are the same.
             asm("" : "+r"(offset));
-            vst1q_u8(out + i, shifted_bytes<kShift>(
-                                  vqrdmlahq_s16(vld1q_s16(offset), x.low, multiplier_low),
-                                  vqrdmlahq_s16(vld1q_s16(offset + 8), x.high, multiplier_high)));
+            return shifted_bytes<kShift>(
+                vqrdmlahq_s16(vld1q_s16(offset), x.low, multiplier_low),
+                vqrdmlahq_s16(vld1q_s16(offset + 8), x.high, multiplier_high));
+        };
+        size_t i = c;
+        for (; i + channels < end; i += 2 * channels) {
+            const Widened first(in + i), second(in + i + channels);
+            const uint8x16_t bytes[2] = {sixteen(first), sixteen(second)};
+            vst1q_u8(out + i, bytes[0]);
+            vst1q_u8(out + i + channels, bytes[1]);
         }
+        if (i < end) vst1q_u8(out + i, sixteen(Widened(in + i)));
     }
 }
 

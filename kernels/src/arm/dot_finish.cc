@@ -9,27 +9,48 @@ template <bool kProduct, int kShift, int kLookup>
 void finish(const FinishRun& given, const DotEpilogue& epilogue) {
     const FinishRun run = given;  // stores of bytes can't change a copy
     const uint8x16x2_t base = loaded_table(epilogue.base), slope = loaded_table(epilogue.slope);
+    const uint8x16x2_t offset = loaded_table(epilogue.offset);
     const uint8x16x2_t correction = loaded_table(epilogue.correction);
     const uint8x16_t correction_first = vld1q_dup_u8(&epilogue.correction_first);
     const int16x8_t argument_zero_point = vdupq_n_s16(epilogue.argument_zero_point);
     const int16x8_t zero_point = vdupq_n_s16(epilogue.zero_point);
+    const Factors<kShift> factors(run.constants->multiplier, run.high_channel);
+    const Factors<kShift> argument(run.constants->argument, run.high_channel);
     int16x8_t total_low = vld1q_s16(run.totals), total_high = vld1q_s16(run.totals + 8);
     uint8_t *low = run.low, *high = run.high;
     const int32_t* sums = run.sums;
-    for (int v = 0; v < run.vectors; ++v, sums += 16, low += run.stride, high += run.stride) {
-        const int32x4_t four[4] = {vld1q_s32(sums), vld1q_s32(sums + 4), vld1q_s32(sums + 8),
-                                   vld1q_s32(sums + 12)};
-        Values<2> values;
-        requantize_by<kProduct, kShift>(four, *run.constants, run.high_channel, values);
-        const uint8x16_t bytes = activated<kProduct, kLookup>(
-            values.value[0], values.value[1], values.argument[0], values.argument[1], base, slope,
-            correction, correction_first, argument_zero_point, zero_point);
-        vst1_u8(low, vget_low_u8(bytes));
-        // vst1_u8 of the upper half would move it to a lower one first.
-        vst1q_lane_u64(reinterpret_cast<uint64_t*>(high), vreinterpretq_u64_u8(bytes), 1);
-        total_low = vaddw_s8(total_low, vget_low_s8(vreinterpretq_s8_u8(bytes)));
-        total_high = vaddw_high_s8(total_high, vreinterpretq_s8_u8(bytes));
-    }
+    const auto some = [&](auto count) EFFNET_EDGE_INLINED {
+        constexpr int kCount = decltype(count)::value;
+        int32x4_t given_sums[4 * kCount];
+        unrolled<4 * kCount>([&](auto i) EFFNET_EDGE_INLINED {
+            given_sums[i.value] = vld1q_s32(sums + 4 * i.value);
+        });
+        sums += 16 * kCount;
+        Values<2 * kCount> values;
+        requantize_by<kProduct>(given_sums, factors, argument, values);
+        uint8x16_t bytes[kCount];
+        unrolled<kCount>([&](auto index) EFFNET_EDGE_INLINED {
+            constexpr int i = 2 * decltype(index)::value;
+            bytes[index.value] = activated<kProduct, kLookup>(
+                values.value[i], values.value[i + 1], values.argument[i], values.argument[i + 1],
+                base, slope, offset, correction, correction_first, argument_zero_point, zero_point);
+        });
+        unrolled<kCount>([&](auto index) EFFNET_EDGE_INLINED {
+            const uint8x16_t sixteen = bytes[index.value];
+            vst1_u8(low, vget_low_u8(sixteen));
+            // vst1_u8 of the upper half would move it to a lower one first.
+            vst1q_lane_u64(reinterpret_cast<uint64_t*>(high), vreinterpretq_u64_u8(sixteen), 1);
+            total_low = vaddw_s8(total_low, vget_low_s8(vreinterpretq_s8_u8(sixteen)));
+            total_high = vaddw_high_s8(total_high, vreinterpretq_s8_u8(sixteen));
+            low += run.stride;
+            high += run.stride;
+        });
+    };
+    // Two at a time keep both vector pipes busy. A product has more to do by itself.
+    constexpr int kTogether = kProduct ? 1 : 2;
+    int left = run.vectors;
+    for (; left >= kTogether; left -= kTogether) some(Index<kTogether>{});
+    if (left > 0) some(Index<1>{});
     vst1q_s16(run.totals, total_low);
     vst1q_s16(run.totals + 8, total_high);
 }

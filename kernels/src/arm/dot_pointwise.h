@@ -64,6 +64,30 @@ class Pixels {
     EFFNET_EDGE_INLINE void take(const uint8_t* (&in)[kCount], uint8_t* (&out)[kCount]) {
         for (int p = 0; p < kCount; ++p, in_ += in_stride_) in[p] = in_;
         left_ -= kCount;
+        take_places(out);
+    }
+
+    // The first pixel's input.
+    template <int kCount>
+    EFFNET_EDGE_INLINE const uint8_t* take_tile(uint8_t* (&out)[kCount]) {
+        const uint8_t* in = in_;
+        in_ += kCount * in_stride_;
+        left_ -= kCount;
+        take_places(out);
+        return in;
+    }
+
+    void take_one(const uint8_t*& in, uint8_t*& out) {
+        const uint8_t* one_in[1];
+        uint8_t* one_out[1];
+        take(one_in, one_out);
+        in = one_in[0];
+        out = one_out[0];
+    }
+
+  private:
+    template <int kCount>
+    EFFNET_EDGE_INLINE void take_places(uint8_t* (&out)[kCount]) {
         if (left_in_row_ > kCount) {
             left_in_row_ -= kCount;
             for (int p = 0; p < kCount; ++p, out_ += out_stride_) out[p] = out_;
@@ -77,15 +101,6 @@ class Pixels {
         }
     }
 
-    void take_one(const uint8_t*& in, uint8_t*& out) {
-        const uint8_t* one_in[1];
-        uint8_t* one_out[1];
-        take(one_in, one_out);
-        in = one_in[0];
-        out = one_out[0];
-    }
-
-  private:
     const uint8_t* in_;
     size_t in_stride_;
     uint8_t* out_;
@@ -94,27 +109,70 @@ class Pixels {
 };
 
 // 16 channels of a tile's pixels at a time, while there are that many.
-template <class Multiplier, bool kProduct>
-__attribute__((noinline)) void run_tiles(const Block& block, Pixels& all) {
+//
+// Stages of networks have shifts and lookups of a few kinds only. Those have code of their own, in
+// which nothing is chosen for each tile; kAny: others.
+constexpr int kAny = -1;
+
+template <class Multiplier, bool kProduct, int kShift, int kLookup>
+void run_tiles(const Block& block, Pixels& all) {
     constexpr int kPixels = Multiplier::kTilePixels;
     Pixels pixels = all;  // stores of bytes can't change a copy
     while (pixels.left() >= kPixels) {
-        const uint8_t* in[kPixels];
         uint8_t* out[kPixels];
-        pixels.take(in, out);
+        const uint8_t* in = pixels.take_tile(out);
         int32x4_t sums[kPixels * 4];
-        Multiplier::multiply_tile(in[0], pixels.in_stride(), block.weights, block.depth,
+        Multiplier::multiply_tile(in, pixels.in_stride(), block.weights, block.depth,
                                   block.constants.bias, sums);
         Values<kPixels * 2> values;
-        requantize<kProduct>(sums, block.epilogue.shift, block.constants, values);
+        if constexpr (kShift == kAny) {
+            requantize<kProduct>(sums, block.epilogue.shift, block.constants, values);
+        } else {
+            requantize_by<kProduct, kShift>(sums, block.constants, values);
+        }
         const auto put = [&](const uint8x16_t (&bytes)[kPixels]) EFFNET_EDGE_INLINED {
             unrolled<kPixels>([&](auto p) EFFNET_EDGE_INLINED {
                 vst1q_u8(out[p.value], bytes[p.value]);
             });
         };
-        activate<kProduct>(values, block.epilogue, put);
+        if constexpr (kLookup == kAny) {
+            activate<kProduct>(values, block.epilogue, put);
+        } else {
+            activate_by<kProduct, kLookup>(values, block.epilogue, put);
+        }
     }
     all = pixels;
+}
+
+using RunTiles = void (*)(const Block&, Pixels&);
+
+template <class Multiplier, bool kProduct, int kLookup>
+RunTiles tiles_of_shift(int shift) {
+    switch (shift) {
+        case 4: return run_tiles<Multiplier, kProduct, 4, kLookup>;
+        case 5: return run_tiles<Multiplier, kProduct, 5, kLookup>;
+        case 6: return run_tiles<Multiplier, kProduct, 6, kLookup>;
+        case 7: return run_tiles<Multiplier, kProduct, 7, kLookup>;
+        case 8: return run_tiles<Multiplier, kProduct, 8, kLookup>;
+        case 9: return run_tiles<Multiplier, kProduct, 9, kLookup>;
+        case 10: return run_tiles<Multiplier, kProduct, 10, kLookup>;
+        case 11: return run_tiles<Multiplier, kProduct, 11, kLookup>;
+        default: return run_tiles<Multiplier, kProduct, kAny, kAny>;
+    }
+}
+
+template <class Multiplier>
+RunTiles tiles_of(const DotEpilogue& epilogue) {
+    if (epilogue.product) {
+        return epilogue.lookup == 4 ? tiles_of_shift<Multiplier, true, 4>(epilogue.shift)
+                                    : run_tiles<Multiplier, true, kAny, kAny>;
+    }
+    switch (epilogue.lookup) {
+        case 0: return tiles_of_shift<Multiplier, false, 0>(epilogue.shift);
+        case 4: return tiles_of_shift<Multiplier, false, 4>(epilogue.shift);
+        case 12: return tiles_of_shift<Multiplier, false, 12>(epilogue.shift);
+        default: return run_tiles<Multiplier, false, kAny, kAny>;
+    }
 }
 
 template <class Multiplier, int kPixels, int kVectors>
@@ -168,11 +226,7 @@ void run_block(const Packed& packed, int index, const PointwiseRun& run, uint8_t
         return;
     }
     if (packed.depth >= Multiplier::kTileLeastDepth) {
-        if (packed.epilogue.product) {
-            run_tiles<Multiplier, true>(block, pixels);
-        } else {
-            run_tiles<Multiplier, false>(block, pixels);
-        }
+        tiles_of<Multiplier>(packed.epilogue)(block, pixels);
     }
     run_rest<Multiplier, 2, 4>(block, finish, pixels);
 }
