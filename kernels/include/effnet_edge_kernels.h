@@ -70,9 +70,9 @@ typedef struct {
 } ee_conv;
 
 typedef struct {
-    ee_quantization pool; /* mean over the map */
-    ee_conv reduce;       /* 1x1 */
-    ee_conv expand;       /* 1x1; its output is the argument of the sigmoid */
+    ee_quantization pool;   /* mean over the map */
+    ee_conv reduce;         /* 1x1 */
+    ee_conv expand;         /* 1x1; its output is the argument of the sigmoid */
     ee_quantization output; /* the map times its gates */
 } ee_squeeze_excite;
 
@@ -132,9 +132,8 @@ EE_API size_t ee_part_scratch(const ee_part* part, int32_t height, int32_t width
 
 /* Run a part on `input`, a height x width map, of which not a byte too much is read. `scratch` is
  * 64-byte aligned and needn't be initialised; `scheduler` may be NULL. */
-EE_API int32_t ee_run_part(const ee_part* part, const uint8_t* input, int32_t height,
-                           int32_t width, void* output, void* scratch,
-                           const ee_scheduler* scheduler);
+EE_API int32_t ee_run_part(const ee_part* part, const uint8_t* input, int32_t height, int32_t width,
+                           void* output, void* scratch, const ee_scheduler* scheduler);
 
 /* A chain of parts from a height x width image to logits: [pixels,] stem, blocks, head. The network
  * takes the parts over, and frees them also if it can't be made. It owns all memory that a run

@@ -172,8 +172,8 @@ ByteTable silu_table(const ee_conv& conv, int channel) {
         double argument = u;
         if (silu.factor != nullptr) {
             const double steps = (byte - conv.output.zero_point) * argument_ratio(conv, channel);
-            argument = real(silu.argument, rounded_byte(std::nearbyint(steps) +
-                                                        silu.argument.zero_point));
+            argument =
+                real(silu.argument, rounded_byte(std::nearbyint(steps) + silu.argument.zero_point));
         }
         table[byte] = rounded_byte(u * stepped_sigmoid(argument) / silu.output.scale +
                                    silu.output.zero_point);

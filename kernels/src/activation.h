@@ -18,10 +18,12 @@ ByteTable silu_table(const ee_conv& conv, int channel = 0);
 // The sigmoid of a byte, in 256ths, at most 255.
 ByteTable sigmoid_table(ee_quantization argument);
 
-// What turns a channel's u, in steps of the convolution's output, into steps of its sigmoid's argument.
+// What turns a channel's u, in steps of the convolution's output, into steps of its sigmoid's
+// argument.
 double argument_ratio(const ee_conv& conv, int channel);
 
-// The activation of a convolution, for these kernels, but for the multipliers of a product's argument.
+// The activation of a convolution, for these kernels, but for the multipliers of a product's
+// argument.
 Activation make_activation(const Kernels& kernels, const ee_conv& conv);
 
 // Of a convolution's result, activated.

@@ -35,8 +35,8 @@ inline float round_half_even(float value) {
     return (value + kRounding) - kRounding;
 }
 
-// A sum, bias included, in steps of the result: rounded, without kFloat's zero point, saturated to 16
-// bits but for kFloat.
+// A sum, bias included, in steps of the result: rounded, without kFloat's zero point, saturated to
+// 16 bits but for kFloat.
 inline int32_t to_steps(const Requantizer& requantizer, float scale, int32_t multiplier,
                         int32_t total) {
     switch (requantizer.kind) {
@@ -70,10 +70,11 @@ inline uint8_t finish(const Stage& stage, int channel, int32_t sum) {
     const int32_t value = to_steps(requantizer, is_float ? requantizer.scale[channel] : 0,
                                    is_float ? 0 : requantizer.multiplier[channel], total);
     if (activation.product) {
-        const int32_t argument = to_steps(
-            requantizer, is_float ? activation.argument_scale[channel] : 0,
-            is_float ? 0 : activation.argument_multiplier[channel], total);
-        const int32_t byte = saturate(saturate16(argument) + activation.argument_zero_point, 0, 255);
+        const int32_t argument =
+            to_steps(requantizer, is_float ? activation.argument_scale[channel] : 0,
+                     is_float ? 0 : activation.argument_multiplier[channel], total);
+        const int32_t byte =
+            saturate(saturate16(argument) + activation.argument_zero_point, 0, 255);
         const int32_t product = multiply_high16(saturate16(value), activation.table[byte] << 7);
         return store(product + activation.zero_point, stage.signed_maps);
     }

@@ -35,10 +35,9 @@ std::vector<const Kernels*> find_usable() {
     [[maybe_unused]] const bool avx2 =
         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #if !defined(EFFNET_EDGE_WITHOUT_AVX512)
-    const bool avx512 =
-        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vnni");
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vnni");
     if (avx2 && avx512 && __builtin_cpu_supports("avx512vbmi")) found.push_back(&kAvx512Vbmi);
     if (avx2 && avx512) found.push_back(&kAvx512Vnni);
 #endif

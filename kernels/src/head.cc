@@ -88,8 +88,8 @@ void Head::sum_panel(const uint8_t* input, int pixels, int panel, uint8_t* scrat
     std::memset(sums + first, 0, channels * sizeof(int32_t));
     for (int p = 0; p < pixels; p += kPixelsAtOnce) {
         const int count = std::min(kPixelsAtOnce, pixels - p);
-        conv_.run({input + p * stride, stride, scratch, wide, wide * count, 1, count, panel,
-                   panel + 1});
+        conv_.run(
+            {input + p * stride, stride, scratch, wide, wide * count, 1, count, panel, panel + 1});
         kernels_.sum({scratch, wide, static_cast<size_t>(count), channels, sums + first});
     }
 }

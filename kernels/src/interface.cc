@@ -37,8 +37,9 @@ auto guarded(const Action& action, decltype(action()) failure) -> decltype(actio
 const Kernels& kernels() {
     const Kernels* chosen = chosen_kernels();
     if (chosen == nullptr) {
-        throw Unsupported("EFFNET_EDGE_ISA names an instruction set that this processor or this "
-                          "library doesn't have");
+        throw Unsupported(
+            "EFFNET_EDGE_ISA names an instruction set that this processor or this "
+            "library doesn't have");
     }
     return *chosen;
 }

@@ -17,12 +17,12 @@ namespace effnet_edge {
 
 // 1x1 convolution, requantization and activation of `rows * width` pixels.
 struct PointwiseRun {
-    const uint8_t* in;         // pixel p at in + p * in_stride, `depth` bytes each; not a byte beyond
-                               // these is read
+    const uint8_t* in;  // pixel p at in + p * in_stride, `depth` bytes each; not a byte beyond
+                        // these is read
     size_t in_stride;
-    uint8_t* out;              // channel 0 of panel `panel_begin` of pixel (r, x) at
-                               // out + r * out_row_stride + x * out_stride; exactly the channels
-                               // of the panels are written
+    uint8_t* out;  // channel 0 of panel `panel_begin` of pixel (r, x) at
+                   // out + r * out_row_stride + x * out_stride; exactly the channels
+                   // of the panels are written
     size_t out_stride;
     size_t out_row_stride;
     int rows;
@@ -38,14 +38,14 @@ struct DepthwiseRun {
                                // of the panel's first channel is at in[i] + x * in_stride. 64 bytes
                                // behind the last are readable
     size_t in_stride;
-    uint8_t* out;              // pixel (r, x): out + r * out_row_stride + x * out_stride
+    uint8_t* out;  // pixel (r, x): out + r * out_row_stride + x * out_stride
     size_t out_stride;
     size_t out_row_stride;
     int rows;
-    int width;                 // output columns
+    int width;  // output columns
     int panel;
-    int32_t* sums;             // [channels of the panel], each output byte as stored (int8 with
-                               // signed maps) is added; nullptr: not wanted
+    int32_t* sums;  // [channels of the panel], each output byte as stored (int8 with
+                    // signed maps) is added; nullptr: not wanted
 };
 
 // out = saturate((multiply_high16(in << 7, multiplier) + offset) >> shift), the sum saturating in
@@ -66,11 +66,11 @@ struct GateRun {
 struct AddRun {
     uint8_t* inout;
     const uint8_t* shortcut;
-    size_t bytes;               // any number
+    size_t bytes;  // any number
     int16_t multiplier;
     int16_t shortcut_multiplier;
-    int16_t offset;             // the rounding half included
-    int shift;                  // 0 to 6
+    int16_t offset;  // the rounding half included
+    int shift;       // 0 to 6
 };
 
 // sums[c] += the stored bytes of channel c of all pixels.
@@ -83,11 +83,11 @@ struct SumRun {
 };
 
 struct Kernels {
-    const char* name;       // as EFFNET_EDGE_ISA and `effnet-edge device` spell it
+    const char* name;  // as EFFNET_EDGE_ISA and `effnet-edge device` spell it
     bool signed_maps;
-    bool fixed_point;       // kNarrow, kWide and kInterpolated; otherwise kFloat and kExact
-    bool reads_stages;      // packed weights point at their stage, which must stay
-    int panel;              // channels, a multiple of 16
+    bool fixed_point;   // kNarrow, kWide and kInterpolated; otherwise kFloat and kExact
+    bool reads_stages;  // packed weights point at their stage, which must stay
+    int panel;          // channels, a multiple of 16
 
     size_t (*pointwise_bytes)(const Stage&);  // of the packed form
     void (*pointwise_pack)(const Stage&, void* packed);

@@ -25,9 +25,9 @@
 namespace effnet_edge {
 namespace {
 
-constexpr size_t kRingBytes = 40 << 10;    // of rows that should stay near
-constexpr size_t kGatedBytes = 20 << 10;   // of gated pixels at a time
-constexpr int kPixelStep = 24;             // gated pixels come in multiples of this
+constexpr size_t kRingBytes = 40 << 10;   // of rows that should stay near
+constexpr size_t kGatedBytes = 20 << 10;  // of gated pixels at a time
+constexpr int kPixelStep = 24;            // gated pixels come in multiples of this
 constexpr int kTasksPerThread = 4;
 constexpr int kLeastBandRows = 8;
 constexpr int kMostBlockRows = 16;
@@ -50,9 +50,10 @@ struct Residual {
         if (too_large()) throw Unsupported("the sum's scale is too fine for its summands");
         multiplier = static_cast<int16_t>(std::nearbyint(a * std::exp2(8 + shift)));
         shortcut_multiplier = static_cast<int16_t>(std::nearbyint(b * std::exp2(8 + shift)));
-        const double moved = (stored_zero_point(kernels, summand) * static_cast<double>(multiplier) +
-                              stored_zero_point(kernels, shortcut) * static_cast<double>(shortcut_multiplier)) /
-                             256;
+        const double moved =
+            (stored_zero_point(kernels, summand) * static_cast<double>(multiplier) +
+             stored_zero_point(kernels, shortcut) * static_cast<double>(shortcut_multiplier)) /
+            256;
         const double constant = stored_zero_point(kernels, total) * std::exp2(shift) - moved +
                                 (shift > 0 ? std::exp2(shift - 1) : 0);
         offset = static_cast<int16_t>(saturate16(round_to_int(constant)));
@@ -76,14 +77,14 @@ class MBConv final : public ee_part {
   private:
     struct Layout {
         size_t bytes;
-        uint8_t* input;   // as the kernels like it, unless it is given so
-        uint8_t* map;     // of the depthwise convolution
-        int32_t* sums;    // [lanes][channels]
+        uint8_t* input;  // as the kernels like it, unless it is given so
+        uint8_t* map;    // of the depthwise convolution
+        int32_t* sums;   // [lanes][channels]
         uint8_t* gates;
         int16_t* multipliers;
         int16_t* offsets;
         void* excite;
-        uint8_t* lanes;   // [lanes][lane_bytes]: rings, then gated pixels, in the same memory
+        uint8_t* lanes;  // [lanes][lane_bytes]: rings, then gated pixels, in the same memory
         size_t lane_bytes;
         int ring_rows, block_rows, gated_pixels;
     };
@@ -94,8 +95,8 @@ class MBConv final : public ee_part {
     // Bytes from pixel to pixel in the ring.
     size_t row_channels() const { return std::min<size_t>(kernels_.panel, channels_); }
     RowGeometry rows(int height, int width) const {
-        return {height, width, static_cast<int>(row_channels()), pad_left_, pad_right_,
-                static_cast<uint8_t>(row_padding_)};
+        return {height,    width,      static_cast<int>(row_channels()),
+                pad_left_, pad_right_, static_cast<uint8_t>(row_padding_)};
     }
     int block_rows(const RowGeometry& geometry, int out_rows) const;
     Layout layout(int height, int width, int threads, bool stored_input, void* memory) const;
@@ -150,9 +151,8 @@ MBConv::MBConv(const Kernels& kernels, const ee_mbconv& block)
             throw Unsupported("the expand convolution doesn't fit the depthwise one");
         }
         in_channels_ = block.expand->in_channels;
-        expand_.emplace(kernels,
-                        pointwise_stage(kernels, *block.expand,
-                                        {block.input, padded_order(in_channels_, 8)}, 16));
+        expand_.emplace(kernels, pointwise_stage(kernels, *block.expand,
+                                                 {block.input, padded_order(in_channels_, 8)}, 16));
         rows = result_quantization(*block.expand);
     }
     row_padding_ = stored_zero_point(kernels, rows);
@@ -166,18 +166,17 @@ MBConv::MBConv(const Kernels& kernels, const ee_mbconv& block)
         check_conv(excite.reduce, "squeeze-excite's reduce");
         check_conv(excite.expand, "squeeze-excite's expand");
         if (excite.reduce.in_channels != channels || excite.expand.out_channels != channels ||
-            excite.expand.in_channels != excite.reduce.out_channels ||
-            excite.reduce.kernel != 1 || excite.expand.kernel != 1 ||
-            excite.expand.silu != nullptr) {
+            excite.expand.in_channels != excite.reduce.out_channels || excite.reduce.kernel != 1 ||
+            excite.expand.kernel != 1 || excite.expand.silu != nullptr) {
             throw Unsupported("the squeeze-excite doesn't fit the depthwise convolution");
         }
         squeeze_excite_.emplace(kernels, excite, map);
         gating_.emplace(kernels, map, excite.output);
         map = excite.output;
     }
-    project_ = Pointwise(kernels, pointwise_stage(kernels, block.project,
-                                                  {map, padded_order(channels, 16)},
-                                                  /*multiple=*/1));
+    project_ = Pointwise(kernels,
+                         pointwise_stage(kernels, block.project, {map, padded_order(channels, 16)},
+                                         /*multiple=*/1));
     if (block.residual != nullptr) {
         check_quantization(*block.residual, "the residual sum");
         if (stride_ != 1 || project_.channels() != in_channels_) {
@@ -203,8 +202,8 @@ MBConv::Layout MBConv::layout(int height, int width, int threads, bool stored_in
     Layout at{};
     at.block_rows = block_rows(geometry, out.height);
     at.ring_rows = std::min((at.block_rows - 1) * stride_ + kernel_, height);
-    at.gated_pixels = static_cast<int>(
-        std::max<size_t>(kGatedBytes / channels / kPixelStep, 1) * kPixelStep);
+    at.gated_pixels =
+        static_cast<int>(std::max<size_t>(kGatedBytes / channels / kPixelStep, 1) * kPixelStep);
     at.lane_bytes = round_up(std::max(ExpandedRows::bytes(geometry, at.ring_rows),
                                       gating_ ? at.gated_pixels * channels : 0),
                              kAlignment);
@@ -281,8 +280,8 @@ void MBConv::convolve_band(const Layout& at, const uint8_t* input, Shape out, in
         }
         ring.find(first_in, last_in - first_in, pointers.data());
         const size_t row = static_cast<size_t>(out.width) * channels;
-        depthwise_.run({pointers.data(), row_channels(),
-                        at.map + r * row + first_channel, channels, row, count, out.width, panel,
+        depthwise_.run({pointers.data(), row_channels(), at.map + r * row + first_channel, channels,
+                        row, count, out.width, panel,
                         squeeze_excite_ ? sums + first_channel : nullptr});
     }
 }
@@ -294,8 +293,8 @@ void MBConv::fill_rows(const uint8_t* input, int panel, int first, int last, Exp
         const int count = ring.consecutive(row, last - row);
         const uint8_t* from = input + static_cast<size_t>(row) * width * in_stride;
         if (expand_) {
-            expand_->run({from, in_stride, ring.inner(row), row_channels(), ring.row_bytes(),
-                          count, width, panel, panel + 1});
+            expand_->run({from, in_stride, ring.inner(row), row_channels(), ring.row_bytes(), count,
+                          width, panel, panel + 1});
         } else {
             for (int i = 0; i < count; ++i) {
                 copy_row(from + static_cast<size_t>(i) * width * in_stride, panel,
@@ -316,7 +315,8 @@ void MBConv::copy_row(const uint8_t* from, int panel, uint8_t* to, int width) co
     const int first = panel * kernels_.panel;
     const int channels = std::min(kernels_.panel, in_channels_ - first);
     from += first;
-    // Pixels of the input have a multiple of 8 channels. Copies of a fixed size are an instruction each.
+    // Pixels of the input have a multiple of 8 channels. Copies of a fixed size are an instruction
+    // each.
     if (channels == 16) {
         for (int x = 0; x < width; ++x, from += in_stride, to += out_stride) {
             std::memcpy(to, from, 16);

@@ -21,8 +21,7 @@ MeanQuantizer::MeanQuantizer(const Kernels& kernels, ee_quantization map, ee_qua
     if (!(ratio_ < kMostRatio)) throw Unsupported("a mean's scale is too fine for its map");
 }
 
-void MeanQuantizer::run(const int32_t* sums, size_t channels, size_t pixels,
-                        uint8_t* means) const {
+void MeanQuantizer::run(const int32_t* sums, size_t channels, size_t pixels, uint8_t* means) const {
     const float over = 1.0F / static_cast<float>(pixels);
     // Values that are too large to be rounded saturate anyway.
     for (size_t c = 0; c < channels; ++c) {

@@ -19,12 +19,12 @@ class Pixels final : public ee_part {
             for (int byte = 0; byte < 256; ++byte) {
                 // In float32, as the portable operators compute it.
                 const float centred = static_cast<float>(byte) - offset[colour];
-                const float steps = std::nearbyintf(centred / output.scale) +
-                                    static_cast<float>(output.zero_point);
+                const float steps =
+                    std::nearbyintf(centred / output.scale) + static_cast<float>(output.zero_point);
                 const float clamped = std::min(std::max(steps, 0.0F), 255.0F);
                 tables_[colour][byte] = static_cast<uint8_t>(clamped);
-                stored_tables_[colour][byte] = static_cast<uint8_t>(
-                    tables_[colour][byte] ^ (kernels.signed_maps ? 0x80 : 0));
+                stored_tables_[colour][byte] =
+                    static_cast<uint8_t>(tables_[colour][byte] ^ (kernels.signed_maps ? 0x80 : 0));
             }
         }
     }

@@ -16,7 +16,7 @@ constexpr double kLargestRounded = 4194304.0 - 256;
 // result; one above 8192 leaves less than two bits under the result's last.
 constexpr double kLeastNarrow = 256;
 constexpr double kMostNarrow = 8192;
-constexpr double kLeastBounded = 32;  // where the sum can't saturate
+constexpr double kLeastBounded = 32;           // where the sum can't saturate
 constexpr double kMostNarrowArgument = 32767;  // the sigmoid's argument needs less precision
 
 // The multiplier that a constant channel is computed with; any would do.

@@ -19,9 +19,9 @@ struct ChannelScale {
 bool constant_channel(const ChannelScale& channel);
 
 // The constants, and those of the argument if the activation is a product: an argument's
-// multiplier is `argument_ratios` times its value's. `zero_point` is that of the byte which is looked
-// up. Fixed point is kNarrow where 16 bits do, else kWide.
-// Throws Unsupported where the kernels' arithmetic would not hold the numbers.
+// multiplier is `argument_ratios` times its value's. `zero_point` is that of the byte which is
+// looked up. Fixed point is kNarrow where 16 bits do, else kWide. Throws Unsupported where the
+// kernels' arithmetic would not hold the numbers.
 Requantizer requantize_channels(std::vector<ChannelScale> channels,
                                 const std::vector<double>& argument_ratios, int zero_point,
                                 bool fixed_point, Activation& activation);

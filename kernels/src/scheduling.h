@@ -15,8 +15,8 @@ inline int thread_count(const ee_scheduler* scheduler) {
                : std::max(scheduler->threads, 1);
 }
 
-// Runs begin(lane) once in each lane that takes part, then task(lane, i) for i from 0 to tasks - 1. A
-// lane runs one task at a time, so it may own memory; whichever lane is free takes the next task.
+// Runs begin(lane) once in each lane that takes part, then task(lane, i) for i from 0 to tasks - 1.
+// A lane runs one task at a time, so it may own memory; whichever lane is free takes the next task.
 template <class Begin, class Task>
 void run_tasks(const ee_scheduler* scheduler, int tasks, const Begin& begin, const Task& task) {
     const int lanes = std::min(thread_count(scheduler), tasks);

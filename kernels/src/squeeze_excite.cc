@@ -35,9 +35,9 @@ Gating::Gating(const Kernels& kernels, ee_quantization map, ee_quantization outp
 }
 
 SqueezeExcite::Matrix::Matrix(const Kernels& kernels, const ee_conv& conv, ee_quantization input)
-    : weights(kernels, make_classifier(kernels, input, conv.in_channels, conv.out_channels,
-                                       conv.weight, conv.weight_scale, conv.bias,
-                                       conv.output.scale, /*multiple=*/16)),
+    : weights(kernels,
+              make_classifier(kernels, input, conv.in_channels, conv.out_channels, conv.weight,
+                              conv.weight_scale, conv.bias, conv.output.scale, /*multiple=*/16)),
       channels(static_cast<int>(round_up(conv.out_channels, 16))),
       depth(static_cast<int>(round_up(conv.in_channels, 16))),
       zero_point(static_cast<float>(conv.output.zero_point)) {}

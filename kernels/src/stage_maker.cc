@@ -79,8 +79,9 @@ class Outputs {
 void check_quantization(ee_quantization quantization, const char* what) {
     if (!(quantization.scale > 0) || !std::isfinite(quantization.scale) ||
         quantization.zero_point < 0 || quantization.zero_point > 255) {
-        throw Unsupported(std::string(what) + ": the scale isn't a positive number or the zero "
-                                              "point isn't 0 to 255");
+        throw Unsupported(std::string(what) +
+                          ": the scale isn't a positive number or the zero "
+                          "point isn't 0 to 255");
     }
 }
 

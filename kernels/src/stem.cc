@@ -40,7 +40,7 @@ class Stem final : public ee_part {
     const Kernels& kernels_;
     int kernel_, stride_, pad_top_, pad_left_, pad_bottom_, pad_right_;
     int channels_;
-    uint8_t padding_;           // the byte that stands for zero, as stored
+    uint8_t padding_;  // the byte that stands for zero, as stored
     Pointwise conv_;
 };
 
@@ -86,8 +86,8 @@ void Stem::take_patches(const Run& run, int out_row, int out_width, uint8_t* pat
     const bool flip = kernels_.signed_maps && !run.stored_input;
     const uint64_t flips = flip ? UINT64_C(0x8080808080808080) : 0;
     const int top = out_row * stride_ - pad_top_;
-    // Patches whose rows can be copied 16 bytes at a time: each overwrites what the last one left too much,
-    // and what is too much of the last row meets weights of zero.
+    // Patches whose rows can be copied 16 bytes at a time: each overwrites what the last one left
+    // too much, and what is too much of the last row meets weights of zero.
     int first_inner = 0, last_inner = 0;
     if (kernel_ == 3 && top >= 0 && top + 2 < run.height) {
         const ptrdiff_t left_in_image = (run.height - (top + 2)) * row_bytes;
@@ -149,8 +149,8 @@ void Stem::run(const Run& run) const {
             for (int r = task * kRowsPerTask; r < last; ++r) {
                 take_patches(run, r, out.width, patches);
                 uint8_t* to = static_cast<uint8_t*>(run.output) + r * row_bytes;
-                conv_.run({patches, depth, to, channels, row_bytes, 1, out.width, 0,
-                           conv_.panels()});
+                conv_.run(
+                    {patches, depth, to, channels, row_bytes, 1, out.width, 0, conv_.panels()});
                 if (kernels_.signed_maps && !run.stored_output) flip_signs(to, to, row_bytes);
             }
         });

@@ -95,7 +95,9 @@ void ee_threads::parallel_for(void* context, Task task, size_t count, void* argu
     // A thread counts as a sleeper before it looks for work the last time: either it finds this
     // loop, or it is seen here.
     if (threads.sleepers_.load() > 0) {
-        { const std::lock_guard<std::mutex> lock(threads.mutex_); }
+        {
+            const std::lock_guard<std::mutex> lock(threads.mutex_);
+        }
         threads.started_.notify_all();
     }
     while (threads.run_one()) {

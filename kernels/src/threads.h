@@ -10,9 +10,9 @@
 
 #include "effnet_edge_kernels.h"
 
-// A run has dozens of short loops, one after the other: between two of them threads watch a counter for
-// some microseconds before they sleep. A loop ends when its last index is done, whoever did it: a thread
-// that the system doesn't let run in time holds nobody up.
+// A run has dozens of short loops, one after the other: between two of them threads watch a counter
+// for some microseconds before they sleep. A loop ends when its last index is done, whoever did it:
+// a thread that the system doesn't let run in time holds nobody up.
 struct ee_threads {
   public:
     explicit ee_threads(int threads);

@@ -23,8 +23,8 @@ class Guarded {
         const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
         const size_t room = (size + alignment + page - 1) / page * page;
         mapped_ = room + page;
-        base_ = static_cast<uint8_t*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        base_ = static_cast<uint8_t*>(
+            mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         if (base_ == MAP_FAILED || mprotect(base_ + room, page, PROT_NONE) != 0) {
             std::perror("mmap");
             std::exit(2);

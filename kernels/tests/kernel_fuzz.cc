@@ -81,8 +81,7 @@ void make_product(Random& random, const Kernels& kernels, Stage& stage) {
             activation.argument_multiplier.push_back(
                 static_cast<int32_t>(std::min(requantizer.multiplier[c] * factor, most)));
         } else {
-            activation.argument_scale.push_back(
-                static_cast<float>(requantizer.scale[c] * factor));
+            activation.argument_scale.push_back(static_cast<float>(requantizer.scale[c] * factor));
         }
     }
 }
@@ -97,8 +96,8 @@ Requantizer random_requantizer(Random& random, const Kernels& kernels, int chann
     requantizer.zero_point = between(random, 0, 255);
     const bool extreme = between(random, 0, 19) == 0;  // sums that saturate 16 bits and more
     for (int c = 0; c < channels; ++c) {
-        const double scale = std::uniform_real_distribution<double>(20, 200)(random) / sums *
-                             (extreme ? 60 : 1);
+        const double scale =
+            std::uniform_real_distribution<double>(20, 200)(random) / sums * (extreme ? 60 : 1);
         requantizer.scale.push_back(static_cast<float>(scale));
         requantizer.bias.push_back(static_cast<int32_t>(
             std::uniform_real_distribution<double>(-1, 1)(random) * sums * (extreme ? 40 : 1)));
@@ -133,8 +132,8 @@ Stage random_stage(Random& random, const Kernels& kernels, int channels, int dep
     const bool largest = between(random, 0, 9) == 0;
     stage.weight.resize(static_cast<size_t>(channels) * inputs);
     for (int8_t& weight : stage.weight) {
-        weight = static_cast<int8_t>(largest ? (random() % 2 ? 127 : -127)
-                                             : between(random, -127, 127));
+        weight =
+            static_cast<int8_t>(largest ? (random() % 2 ? 127 : -127) : between(random, -127, 127));
     }
     const double sums = 70.0 * 128.0 * std::sqrt(static_cast<double>(inputs)) + 1;
     stage.requantizer = random_requantizer(random, kernels, channels, sums);
@@ -148,7 +147,8 @@ Stage random_stage(Random& random, const Kernels& kernels, int channels, int dep
 std::vector<uint8_t> aligned(size_t bytes) { return std::vector<uint8_t>(bytes + 128); }
 
 void* align(std::vector<uint8_t>& memory) {
-    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
+    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) &
+                                   ~uintptr_t{63});
 }
 
 std::string describe(const Stage& stage, int rows, int width) {
@@ -164,13 +164,15 @@ std::string describe(const Stage& stage, int rows, int width) {
 
 // The reference's panels may be narrower than those of `kernels`: all of its channels at once.
 bool pointwise_case(Random& random, const Kernels& kernels, const Kernels& reference) {
-    const int channels = between(random, 0, 3) ? 16 * between(random, 1, 12) : between(random, 1, 200);
+    const int channels =
+        between(random, 0, 3) ? 16 * between(random, 1, 12) : between(random, 1, 200);
     const int depth = 8 * between(random, 1, between(random, 0, 9) ? 20 : 150);
     Stage stage = random_stage(random, kernels, channels, depth, 0, 1);
     const int rows = between(random, 1, 3), width = between(random, 1, 40);
     const int panels = (channels + kernels.panel - 1) / kernels.panel;
     const int begin = between(random, 0, panels - 1), end = between(random, begin + 1, panels);
-    const int first = begin * kernels.panel, count = std::min(end * kernels.panel, channels) - first;
+    const int first = begin * kernels.panel,
+              count = std::min(end * kernels.panel, channels) - first;
     const size_t in_stride = depth + (between(random, 0, 1) ? between(random, 0, 70) : 0);
     const size_t out_stride = count + (between(random, 0, 1) ? between(random, 0, 70) : 0);
     const size_t out_row = out_stride * width + between(random, 0, 100);
@@ -260,7 +262,8 @@ bool classify_case(Random& random, const Kernels& kernels, const Kernels& refere
     classifier.classes = between(random, 1, 100);
     classifier.depth = 8 * between(random, 1, 100);
     classifier.weight.resize(static_cast<size_t>(classifier.classes) * classifier.depth);
-    for (int8_t& weight : classifier.weight) weight = static_cast<int8_t>(between(random, -127, 127));
+    for (int8_t& weight : classifier.weight)
+        weight = static_cast<int8_t>(between(random, -127, 127));
     for (int c = 0; c < classifier.classes; ++c) {
         classifier.bias.push_back(between(random, -1000000, 1000000));
         classifier.scale.push_back(static_cast<float>(between(random, 1, 1000)) / 7e6f);
@@ -316,7 +319,8 @@ bool elementwise_case(Random& random, const Kernels& kernels, const Kernels& ref
     inout.fill(random);
     shortcut.fill(random);
     std::memcpy(sum.data(), inout.data(), bytes);
-    AddRun add{inout.data(), shortcut.data(), bytes, multiplier[0], multiplier[1], offset[0], shift};
+    AddRun add{inout.data(),  shortcut.data(), bytes, multiplier[0],
+               multiplier[1], offset[0],       shift};
     kernels.add(add);
     add.inout = sum.data();
     reference.add(add);

@@ -14,8 +14,8 @@ namespace effnet_edge {
 extern const Kernels kAvxVnniEvex;
 #endif
 
-// What there is to test: all that this processor can use, and with AVX-512 the AVX-VNNI kernels in its
-// encoding, since few processors have AVX-VNNI.
+// What there is to test: all that this processor can use, and with AVX-512 the AVX-VNNI kernels in
+// its encoding, since few processors have AVX-VNNI.
 inline std::vector<const Kernels*> tested_kernels() {
     std::vector<const Kernels*> tested = usable_kernels();
 #if defined(EFFNET_EDGE_EVEX)
@@ -26,8 +26,8 @@ inline std::vector<const Kernels*> tested_kernels() {
     return tested;
 }
 
-// Runs fuzz(kernels, cases, seed) for the instruction set named, or for each that this processor can
-// use. Returns the process's exit status: 0 all equal, 1 a difference, 2 wrong usage.
+// Runs fuzz(kernels, cases, seed) for the instruction set named, or for each that this processor
+// can use. Returns the process's exit status: 0 all equal, 1 a difference, 2 wrong usage.
 template <class Fuzz>
 int fuzz_instruction_sets(int argc, char** argv, const Fuzz& fuzz) {
     int cases = 200;

@@ -38,8 +38,8 @@ struct RandomConv {
     std::unique_ptr<ee_silu> silu;
     ee_conv conv{};
 
-    // `input_range`: the spread of the real values that are read. `activation`: 0 none, 1 SiLU, 2 SiLU
-    // with factors.
+    // `input_range`: the spread of the real values that are read. `activation`: 0 none, 1 SiLU, 2
+    // SiLU with factors.
     RandomConv(Random& random, int in, int out, int kernel, int stride, ee_quantization input,
                int activation) {
         const int inputs = in * kernel * kernel;
@@ -50,7 +50,9 @@ struct RandomConv {
         for (int c = 0; c < out; ++c) {
             const int kind = between(random, 0, 19);
             scale.push_back(static_cast<float>(real_between(random, 0.4, 2) / (sums * input.scale) *
-                                               (kind == 0 ? 1e-6 : kind == 1 ? 0.05 : 1)));
+                                               (kind == 0   ? 1e-6
+                                                : kind == 1 ? 0.05
+                                                            : 1)));
             bias.push_back(static_cast<int32_t>(real_between(random, -0.5, 0.5) * sums));
             if (kind == 2) {
                 std::memset(&weight[static_cast<size_t>(c) * inputs], 127, inputs);
@@ -188,7 +190,8 @@ bool stem_case(Random& random, const Kernels& kernels) {
     const Map map{between(random, 5, 60), between(random, 5, 60), 3};
     ee_stem stem{};
     stem.input = {1, between(random, 0, 255)};
-    RandomConv conv(random, 3, between(random, 0, 2) ? 8 * between(random, 4, 8) : between(random, 1, 70),
+    RandomConv conv(random, 3,
+                    between(random, 0, 2) ? 8 * between(random, 4, 8) : between(random, 1, 70),
                     between(random, 0, 7) ? 3 : 5, between(random, 0, 3) ? 2 : 1, stem.input,
                     between(random, 0, 2));
     conv.pad(random);

@@ -10,9 +10,9 @@ namespace effnet_edge {
 
 // What an epilogue has to do, the same for all channels of a stage.
 struct DotEpilogue {
-    int shift;        // kNarrow: 1 to 15; kWide: 0
-    int lookup;       // kInterpolated: slope_shift, plus 8 with a correction; without a lookup: 0
-    bool product;     // value * sigmoid(argument)
+    int shift;     // kNarrow: 1 to 15; kWide: 0
+    int lookup;    // kInterpolated: slope_shift, plus 8 with a correction; without a lookup: 0
+    bool product;  // value * sigmoid(argument)
     int16_t argument_zero_point, zero_point;
     uint8_t base[32], slope[32], correction[32];
     // In wrapping 8 bits, slope * byte + offset of a piece is slope * (byte % 8 - 4).

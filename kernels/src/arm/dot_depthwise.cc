@@ -67,8 +67,8 @@ class Columns {
         unrolled<kCarried>([&](auto c) EFFNET_EDGE_INLINED { take_group(groups_[c.value]); });
         if constexpr (Layout::kPairs) {
             if (kStride == 1) half_ = take_half();
-            unrolled<kCarriedPairs>(
-                [&](auto p) EFFNET_EDGE_INLINED { take_pair(pairs_[p.value]); });
+            unrolled<kCarriedPairs>([&](auto p)
+                                        EFFNET_EDGE_INLINED { take_pair(pairs_[p.value]); });
         }
     }
 
@@ -184,9 +184,8 @@ template <int kVectors>
 class Resident {
   public:
     EFFNET_EDGE_INLINE explicit Resident(const int8_t* from) {
-        unrolled<kVectors>([&](auto i) EFFNET_EDGE_INLINED {
-            vectors_[i.value] = vld1q_s8(from + i.value * 16);
-        });
+        unrolled<kVectors>(
+            [&](auto i) EFFNET_EDGE_INLINED { vectors_[i.value] = vld1q_s8(from + i.value * 16); });
     }
     EFFNET_EDGE_INLINE void renew() {}
     template <int kIndex>

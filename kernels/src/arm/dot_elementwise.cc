@@ -21,9 +21,7 @@ template <int kShift>
 EFFNET_EDGE_INLINE uint8x16_t shifted_bytes(int16x8_t low, int16x8_t high) {
     int8x16_t result;
     if constexpr (kShift == 0) {
-        asm("sqxtn %0.8b, %1.8h\n\tsqxtn2 %0.16b, %2.8h"
-            : "=&w"(result)
-            : "w"(low), "w"(high));
+        asm("sqxtn %0.8b, %1.8h\n\tsqxtn2 %0.16b, %2.8h" : "=&w"(result) : "w"(low), "w"(high));
     } else {
         asm("sqshrn %0.8b, %1.8h, %3\n\tsqshrn2 %0.16b, %2.8h, %3"
             : "=&w"(result)
@@ -99,25 +97,39 @@ EFFNET_EDGE_INLINE void add_to(int32_t* sums, int16x8_t values) {
 
 void dot_gate(const GateRun& run) {
     switch (run.shift) {
-        case 0: return gate<0>(run);
-        case 1: return gate<1>(run);
-        case 2: return gate<2>(run);
-        case 3: return gate<3>(run);
-        case 4: return gate<4>(run);
-        case 5: return gate<5>(run);
-        case 6: return gate<6>(run);
+        case 0:
+            return gate<0>(run);
+        case 1:
+            return gate<1>(run);
+        case 2:
+            return gate<2>(run);
+        case 3:
+            return gate<3>(run);
+        case 4:
+            return gate<4>(run);
+        case 5:
+            return gate<5>(run);
+        case 6:
+            return gate<6>(run);
     }
 }
 
 void dot_add(const AddRun& run) {
     switch (run.shift) {
-        case 0: return add<0>(run);
-        case 1: return add<1>(run);
-        case 2: return add<2>(run);
-        case 3: return add<3>(run);
-        case 4: return add<4>(run);
-        case 5: return add<5>(run);
-        case 6: return add<6>(run);
+        case 0:
+            return add<0>(run);
+        case 1:
+            return add<1>(run);
+        case 2:
+            return add<2>(run);
+        case 3:
+            return add<3>(run);
+        case 4:
+            return add<4>(run);
+        case 5:
+            return add<5>(run);
+        case 6:
+            return add<6>(run);
     }
 }
 

@@ -33,9 +33,7 @@ EFFNET_EDGE_INLINE int16x8_t narrowed(int32x4_t low, int32x4_t high) {
 
 EFFNET_EDGE_INLINE uint8x16_t saturated_bytes(int16x8_t low, int16x8_t high) {
     uint8x16_t result;
-    asm("sqxtun %0.8b, %1.8h\n\tsqxtun2 %0.16b, %2.8h"
-        : "=&w"(result)
-        : "w"(low), "w"(high));
+    asm("sqxtun %0.8b, %1.8h\n\tsqxtun2 %0.16b, %2.8h" : "=&w"(result) : "w"(low), "w"(high));
     return result;
 }
 
@@ -109,22 +107,38 @@ EFFNET_EDGE_INLINE void requantize(const int32x4_t (&sums)[2 * kVectors], int sh
                                    const DotConstants& constants, Values<kVectors>& values) {
     // The mask tells the compiler that there are no other cases to check for.
     switch (shift & 15) {
-        case 0: return requantize_by<kProduct, 0>(sums, constants, values);
-        case 1: return requantize_by<kProduct, 1>(sums, constants, values);
-        case 2: return requantize_by<kProduct, 2>(sums, constants, values);
-        case 3: return requantize_by<kProduct, 3>(sums, constants, values);
-        case 4: return requantize_by<kProduct, 4>(sums, constants, values);
-        case 5: return requantize_by<kProduct, 5>(sums, constants, values);
-        case 6: return requantize_by<kProduct, 6>(sums, constants, values);
-        case 7: return requantize_by<kProduct, 7>(sums, constants, values);
-        case 8: return requantize_by<kProduct, 8>(sums, constants, values);
-        case 9: return requantize_by<kProduct, 9>(sums, constants, values);
-        case 10: return requantize_by<kProduct, 10>(sums, constants, values);
-        case 11: return requantize_by<kProduct, 11>(sums, constants, values);
-        case 12: return requantize_by<kProduct, 12>(sums, constants, values);
-        case 13: return requantize_by<kProduct, 13>(sums, constants, values);
-        case 14: return requantize_by<kProduct, 14>(sums, constants, values);
-        case 15: return requantize_by<kProduct, 15>(sums, constants, values);
+        case 0:
+            return requantize_by<kProduct, 0>(sums, constants, values);
+        case 1:
+            return requantize_by<kProduct, 1>(sums, constants, values);
+        case 2:
+            return requantize_by<kProduct, 2>(sums, constants, values);
+        case 3:
+            return requantize_by<kProduct, 3>(sums, constants, values);
+        case 4:
+            return requantize_by<kProduct, 4>(sums, constants, values);
+        case 5:
+            return requantize_by<kProduct, 5>(sums, constants, values);
+        case 6:
+            return requantize_by<kProduct, 6>(sums, constants, values);
+        case 7:
+            return requantize_by<kProduct, 7>(sums, constants, values);
+        case 8:
+            return requantize_by<kProduct, 8>(sums, constants, values);
+        case 9:
+            return requantize_by<kProduct, 9>(sums, constants, values);
+        case 10:
+            return requantize_by<kProduct, 10>(sums, constants, values);
+        case 11:
+            return requantize_by<kProduct, 11>(sums, constants, values);
+        case 12:
+            return requantize_by<kProduct, 12>(sums, constants, values);
+        case 13:
+            return requantize_by<kProduct, 13>(sums, constants, values);
+        case 14:
+            return requantize_by<kProduct, 14>(sums, constants, values);
+        case 15:
+            return requantize_by<kProduct, 15>(sums, constants, values);
     }
 }
 
@@ -148,8 +162,8 @@ EFFNET_EDGE_INLINE uint8x16_t interpolated(uint8x16_t byte, uint8x16x2_t base, u
                                            uint8x16x2_t offset, uint8x16x2_t correction,
                                            uint8x16_t correction_first) {
     const uint8x16_t piece = vshrq_n_u8(byte, 3);
-    const int8x16_t product = vmlaq_s8(looked_up(offset, piece), looked_up(slope, piece),
-                                       vreinterpretq_s8_u8(byte));
+    const int8x16_t product =
+        vmlaq_s8(looked_up(offset, piece), looked_up(slope, piece), vreinterpretq_s8_u8(byte));
     int8x16_t result = looked_up(base, piece);
     if constexpr (kLookup >= 8) {
         result = vaddq_s8(result, looked_up(correction, vsubq_u8(byte, correction_first)));
@@ -219,16 +233,26 @@ EFFNET_EDGE_INLINE void activate(const Values<kVectors>& values, const DotEpilog
                                  const Put& put) {
     // A product has no correction.
     switch (kProduct ? epilogue.lookup & 7 : epilogue.lookup) {
-        case 0: return activate_by<kProduct, 0>(values, epilogue, put);
-        case 3: return activate_by<kProduct, 3>(values, epilogue, put);
-        case 4: return activate_by<kProduct, 4>(values, epilogue, put);
-        case 5: return activate_by<kProduct, 5>(values, epilogue, put);
-        case 6: return activate_by<kProduct, 6>(values, epilogue, put);
-        case 11: return activate_by<kProduct, 11>(values, epilogue, put);
-        case 12: return activate_by<kProduct, 12>(values, epilogue, put);
-        case 13: return activate_by<kProduct, 13>(values, epilogue, put);
-        case 14: return activate_by<kProduct, 14>(values, epilogue, put);
-        default: __builtin_unreachable();
+        case 0:
+            return activate_by<kProduct, 0>(values, epilogue, put);
+        case 3:
+            return activate_by<kProduct, 3>(values, epilogue, put);
+        case 4:
+            return activate_by<kProduct, 4>(values, epilogue, put);
+        case 5:
+            return activate_by<kProduct, 5>(values, epilogue, put);
+        case 6:
+            return activate_by<kProduct, 6>(values, epilogue, put);
+        case 11:
+            return activate_by<kProduct, 11>(values, epilogue, put);
+        case 12:
+            return activate_by<kProduct, 12>(values, epilogue, put);
+        case 13:
+            return activate_by<kProduct, 13>(values, epilogue, put);
+        case 14:
+            return activate_by<kProduct, 14>(values, epilogue, put);
+        default:
+            __builtin_unreachable();
     }
 }
 

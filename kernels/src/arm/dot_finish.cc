@@ -58,37 +58,62 @@ void finish(const FinishRun& given, const DotEpilogue& epilogue) {
 template <bool kProduct, int kShift>
 Finish finish_of_lookup(int lookup) {
     switch (lookup) {
-        case 3: return finish<kProduct, kShift, 3>;
-        case 4: return finish<kProduct, kShift, 4>;
-        case 5: return finish<kProduct, kShift, 5>;
-        case 6: return finish<kProduct, kShift, 6>;
-        case 11: return finish<kProduct, kShift, kProduct ? 3 : 11>;
-        case 12: return finish<kProduct, kShift, kProduct ? 4 : 12>;
-        case 13: return finish<kProduct, kShift, kProduct ? 5 : 13>;
-        case 14: return finish<kProduct, kShift, kProduct ? 6 : 14>;
-        default: return finish<kProduct, kShift, 0>;
+        case 3:
+            return finish<kProduct, kShift, 3>;
+        case 4:
+            return finish<kProduct, kShift, 4>;
+        case 5:
+            return finish<kProduct, kShift, 5>;
+        case 6:
+            return finish<kProduct, kShift, 6>;
+        case 11:
+            return finish < kProduct, kShift, kProduct ? 3 : 11 > ;
+        case 12:
+            return finish < kProduct, kShift, kProduct ? 4 : 12 > ;
+        case 13:
+            return finish < kProduct, kShift, kProduct ? 5 : 13 > ;
+        case 14:
+            return finish < kProduct, kShift, kProduct ? 6 : 14 > ;
+        default:
+            return finish<kProduct, kShift, 0>;
     }
 }
 
 template <bool kProduct>
 Finish finish_of_shift(int shift, int lookup) {
     switch (shift) {
-        case 1: return finish_of_lookup<kProduct, 1>(lookup);
-        case 2: return finish_of_lookup<kProduct, 2>(lookup);
-        case 3: return finish_of_lookup<kProduct, 3>(lookup);
-        case 4: return finish_of_lookup<kProduct, 4>(lookup);
-        case 5: return finish_of_lookup<kProduct, 5>(lookup);
-        case 6: return finish_of_lookup<kProduct, 6>(lookup);
-        case 7: return finish_of_lookup<kProduct, 7>(lookup);
-        case 8: return finish_of_lookup<kProduct, 8>(lookup);
-        case 9: return finish_of_lookup<kProduct, 9>(lookup);
-        case 10: return finish_of_lookup<kProduct, 10>(lookup);
-        case 11: return finish_of_lookup<kProduct, 11>(lookup);
-        case 12: return finish_of_lookup<kProduct, 12>(lookup);
-        case 13: return finish_of_lookup<kProduct, 13>(lookup);
-        case 14: return finish_of_lookup<kProduct, 14>(lookup);
-        case 15: return finish_of_lookup<kProduct, 15>(lookup);
-        default: return finish_of_lookup<kProduct, 0>(lookup);
+        case 1:
+            return finish_of_lookup<kProduct, 1>(lookup);
+        case 2:
+            return finish_of_lookup<kProduct, 2>(lookup);
+        case 3:
+            return finish_of_lookup<kProduct, 3>(lookup);
+        case 4:
+            return finish_of_lookup<kProduct, 4>(lookup);
+        case 5:
+            return finish_of_lookup<kProduct, 5>(lookup);
+        case 6:
+            return finish_of_lookup<kProduct, 6>(lookup);
+        case 7:
+            return finish_of_lookup<kProduct, 7>(lookup);
+        case 8:
+            return finish_of_lookup<kProduct, 8>(lookup);
+        case 9:
+            return finish_of_lookup<kProduct, 9>(lookup);
+        case 10:
+            return finish_of_lookup<kProduct, 10>(lookup);
+        case 11:
+            return finish_of_lookup<kProduct, 11>(lookup);
+        case 12:
+            return finish_of_lookup<kProduct, 12>(lookup);
+        case 13:
+            return finish_of_lookup<kProduct, 13>(lookup);
+        case 14:
+            return finish_of_lookup<kProduct, 14>(lookup);
+        case 15:
+            return finish_of_lookup<kProduct, 15>(lookup);
+        default:
+            return finish_of_lookup<kProduct, 0>(lookup);
     }
 }
 

@@ -27,11 +27,11 @@ struct FinishRun {
     const int32_t* sums;  // vectors of 16: two halves of 8 channels each
     int vectors;
     const DotConstants* constants;
-    int high_channel;     // the first channel of upper halves: 0 (of another pixel) or 8
-    uint8_t* low;         // where the halves of the first vector go
+    int high_channel;  // the first channel of upper halves: 0 (of another pixel) or 8
+    uint8_t* low;      // where the halves of the first vector go
     uint8_t* high;
-    size_t stride;        // from one vector to the next
-    int16_t* totals;      // [2][8], lower and upper halves: the bytes as stored are added to them
+    size_t stride;    // from one vector to the next
+    int16_t* totals;  // [2][8], lower and upper halves: the bytes as stored are added to them
 };
 using Finish = void (*)(const FinishRun& run, const DotEpilogue& epilogue);
 Finish dot_finish(const DotEpilogue& epilogue);

@@ -30,10 +30,18 @@ EFFNET_EDGE_INLINE void accumulate_sixteen(const int8x16_t (&x)[kPixels], const 
         for (int p = 0; p < kPixels; ++p) {
             int32x4_t& sum = sums[p * kVectors + v % kVectors];
             switch (v / kVectors) {
-                case 0: sum = vdotq_laneq_s32(sum, w, x[p], 0); break;
-                case 1: sum = vdotq_laneq_s32(sum, w, x[p], 1); break;
-                case 2: sum = vdotq_laneq_s32(sum, w, x[p], 2); break;
-                case 3: sum = vdotq_laneq_s32(sum, w, x[p], 3); break;
+                case 0:
+                    sum = vdotq_laneq_s32(sum, w, x[p], 0);
+                    break;
+                case 1:
+                    sum = vdotq_laneq_s32(sum, w, x[p], 1);
+                    break;
+                case 2:
+                    sum = vdotq_laneq_s32(sum, w, x[p], 2);
+                    break;
+                case 3:
+                    sum = vdotq_laneq_s32(sum, w, x[p], 3);
+                    break;
             }
         }
     }

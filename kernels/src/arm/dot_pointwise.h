@@ -130,10 +130,9 @@ void run_tiles(const Block& block, Pixels& all) {
         } else {
             requantize_by<kProduct, kShift>(sums, block.constants, values);
         }
-        const auto put = [&](const uint8x16_t (&bytes)[kPixels]) EFFNET_EDGE_INLINED {
-            unrolled<kPixels>([&](auto p) EFFNET_EDGE_INLINED {
-                vst1q_u8(out[p.value], bytes[p.value]);
-            });
+        const auto put = [&](const uint8x16_t(&bytes)[kPixels]) EFFNET_EDGE_INLINED {
+            unrolled<kPixels>([&](auto p)
+                                  EFFNET_EDGE_INLINED { vst1q_u8(out[p.value], bytes[p.value]); });
         };
         if constexpr (kLookup == kAny) {
             activate<kProduct>(values, block.epilogue, put);
@@ -149,15 +148,24 @@ using RunTiles = void (*)(const Block&, Pixels&);
 template <class Multiplier, bool kProduct, int kLookup>
 RunTiles tiles_of_shift(int shift) {
     switch (shift) {
-        case 4: return run_tiles<Multiplier, kProduct, 4, kLookup>;
-        case 5: return run_tiles<Multiplier, kProduct, 5, kLookup>;
-        case 6: return run_tiles<Multiplier, kProduct, 6, kLookup>;
-        case 7: return run_tiles<Multiplier, kProduct, 7, kLookup>;
-        case 8: return run_tiles<Multiplier, kProduct, 8, kLookup>;
-        case 9: return run_tiles<Multiplier, kProduct, 9, kLookup>;
-        case 10: return run_tiles<Multiplier, kProduct, 10, kLookup>;
-        case 11: return run_tiles<Multiplier, kProduct, 11, kLookup>;
-        default: return run_tiles<Multiplier, kProduct, kAny, kAny>;
+        case 4:
+            return run_tiles<Multiplier, kProduct, 4, kLookup>;
+        case 5:
+            return run_tiles<Multiplier, kProduct, 5, kLookup>;
+        case 6:
+            return run_tiles<Multiplier, kProduct, 6, kLookup>;
+        case 7:
+            return run_tiles<Multiplier, kProduct, 7, kLookup>;
+        case 8:
+            return run_tiles<Multiplier, kProduct, 8, kLookup>;
+        case 9:
+            return run_tiles<Multiplier, kProduct, 9, kLookup>;
+        case 10:
+            return run_tiles<Multiplier, kProduct, 10, kLookup>;
+        case 11:
+            return run_tiles<Multiplier, kProduct, 11, kLookup>;
+        default:
+            return run_tiles<Multiplier, kProduct, kAny, kAny>;
     }
 }
 
@@ -168,10 +176,14 @@ RunTiles tiles_of(const DotEpilogue& epilogue) {
                                     : run_tiles<Multiplier, true, kAny, kAny>;
     }
     switch (epilogue.lookup) {
-        case 0: return tiles_of_shift<Multiplier, false, 0>(epilogue.shift);
-        case 4: return tiles_of_shift<Multiplier, false, 4>(epilogue.shift);
-        case 12: return tiles_of_shift<Multiplier, false, 12>(epilogue.shift);
-        default: return run_tiles<Multiplier, false, kAny, kAny>;
+        case 0:
+            return tiles_of_shift<Multiplier, false, 0>(epilogue.shift);
+        case 4:
+            return tiles_of_shift<Multiplier, false, 4>(epilogue.shift);
+        case 12:
+            return tiles_of_shift<Multiplier, false, 12>(epilogue.shift);
+        default:
+            return run_tiles<Multiplier, false, kAny, kAny>;
     }
 }
 
@@ -207,9 +219,9 @@ void run_rest(const Block& block, Finish finish, Pixels& pixels) {
         }
         // Vectors of 8 channels are finished in pairs, an odd one with whatever follows it.
         const int finished = kVectors == 4 ? count : (count + 1) / 2;
-        finish({sums, finished, &block.constants, kVectors == 4 ? 8 : 0, bytes, bytes + 8, 16,
-                totals},
-               block.epilogue);
+        finish(
+            {sums, finished, &block.constants, kVectors == 4 ? 8 : 0, bytes, bytes + 8, 16, totals},
+            block.epilogue);
         for (int p = 0; p < count; ++p) std::memcpy(out[p], bytes + p * kChannels, kChannels);
     }
 }

@@ -19,34 +19,35 @@ namespace {
 constexpr int kTilePixels = 6;
 
 // One vector of weights, of four channels, times four inputs of each pixel.
-#define EFFNET_EDGE_SDOTS(weights, lane, p0, p1, p2, p3, p4, p5)         \
-    "sdot v" #p0 ".4s, " weights ".16b, v24.4b[" #lane "]\n\t"           \
-    "sdot v" #p1 ".4s, " weights ".16b, v25.4b[" #lane "]\n\t"           \
-    "sdot v" #p2 ".4s, " weights ".16b, v26.4b[" #lane "]\n\t"           \
-    "sdot v" #p3 ".4s, " weights ".16b, v27.4b[" #lane "]\n\t"           \
-    "sdot v" #p4 ".4s, " weights ".16b, v28.4b[" #lane "]\n\t"           \
+#define EFFNET_EDGE_SDOTS(weights, lane, p0, p1, p2, p3, p4, p5) \
+    "sdot v" #p0 ".4s, " weights ".16b, v24.4b[" #lane           \
+    "]\n\t"                                                      \
+    "sdot v" #p1 ".4s, " weights ".16b, v25.4b[" #lane           \
+    "]\n\t"                                                      \
+    "sdot v" #p2 ".4s, " weights ".16b, v26.4b[" #lane           \
+    "]\n\t"                                                      \
+    "sdot v" #p3 ".4s, " weights ".16b, v27.4b[" #lane           \
+    "]\n\t"                                                      \
+    "sdot v" #p4 ".4s, " weights ".16b, v28.4b[" #lane           \
+    "]\n\t"                                                      \
     "sdot v" #p5 ".4s, " weights ".16b, v29.4b[" #lane "]\n\t"
 
 // Four inputs of 16 channels.
-#define EFFNET_EDGE_FOUR_INPUTS(lane)                                    \
-    "ldp q30, q31, [x14], #32\n\t"                                       \
-    EFFNET_EDGE_SDOTS("v30", lane, 0, 4, 8, 12, 16, 20)                  \
-    EFFNET_EDGE_SDOTS("v31", lane, 1, 5, 9, 13, 17, 21)                  \
-    "ldp q30, q31, [x14], #32\n\t"                                       \
-    EFFNET_EDGE_SDOTS("v30", lane, 2, 6, 10, 14, 18, 22)                 \
-    EFFNET_EDGE_SDOTS("v31", lane, 3, 7, 11, 15, 19, 23)
+#define EFFNET_EDGE_FOUR_INPUTS(lane)                                                             \
+    "ldp q30, q31, [x14], #32\n\t" EFFNET_EDGE_SDOTS("v30", lane, 0, 4, 8, 12, 16, 20)            \
+        EFFNET_EDGE_SDOTS("v31", lane, 1, 5, 9, 13, 17,                                           \
+                          21) "ldp q30, q31, [x14], #32\n\t" EFFNET_EDGE_SDOTS("v30", lane, 2, 6, \
+                                                                               10, 14, 18, 22)    \
+            EFFNET_EDGE_SDOTS("v31", lane, 3, 7, 11, 15, 19, 23)
 
-#define EFFNET_EDGE_SIXTEEN_INPUTS                                       \
-    "ldr q24, [x8], #16\n\t"                                             \
-    "ldr q25, [x9], #16\n\t"                                             \
-    "ldr q26, [x10], #16\n\t"                                            \
-    "ldr q27, [x11], #16\n\t"                                            \
-    "ldr q28, [x12], #16\n\t"                                            \
-    "ldr q29, [x13], #16\n\t"                                            \
-    EFFNET_EDGE_FOUR_INPUTS(0)                                           \
-    EFFNET_EDGE_FOUR_INPUTS(1)                                           \
-    EFFNET_EDGE_FOUR_INPUTS(2)                                           \
-    EFFNET_EDGE_FOUR_INPUTS(3)
+#define EFFNET_EDGE_SIXTEEN_INPUTS                                                  \
+    "ldr q24, [x8], #16\n\t"                                                        \
+    "ldr q25, [x9], #16\n\t"                                                        \
+    "ldr q26, [x10], #16\n\t"                                                       \
+    "ldr q27, [x11], #16\n\t"                                                       \
+    "ldr q28, [x12], #16\n\t"                                                       \
+    "ldr q29, [x13], #16\n\t" EFFNET_EDGE_FOUR_INPUTS(0) EFFNET_EDGE_FOUR_INPUTS(1) \
+        EFFNET_EDGE_FOUR_INPUTS(2) EFFNET_EDGE_FOUR_INPUTS(3)
 
 // sums[pixel * 4 + vector] = bias + the products of `depth` inputs, of which there are 16 at
 // least. Pixels are `stride` bytes apart. Weights: for every four inputs those of 16 channels.
@@ -79,12 +80,10 @@ EFFNET_EDGE_INLINE void multiply_tile(const uint8_t* in, size_t stride, const in
         "add x12, x8, %[stride], lsl #2\n\t"
         "add x13, x9, %[stride], lsl #2\n\t"
         "mov x14, %[weights]\n\t"
-        "sub w15, %w[depth], #16\n\t"
-        EFFNET_EDGE_SIXTEEN_INPUTS
+        "sub w15, %w[depth], #16\n\t" EFFNET_EDGE_SIXTEEN_INPUTS
         "subs w15, w15, #16\n\t"
         "b.lt 2f\n"
-        "1:\n\t"
-        EFFNET_EDGE_SIXTEEN_INPUTS
+        "1:\n\t" EFFNET_EDGE_SIXTEEN_INPUTS
         "subs w15, w15, #16\n\t"
         "b.ge 1b\n"
         "2:\n\t"
@@ -94,23 +93,38 @@ EFFNET_EDGE_INLINE void multiply_tile(const uint8_t* in, size_t stride, const in
         "ldr d26, [x10]\n\t"
         "ldr d27, [x11]\n\t"
         "ldr d28, [x12]\n\t"
-        "ldr d29, [x13]\n\t"
-        EFFNET_EDGE_FOUR_INPUTS(0)
-        EFFNET_EDGE_FOUR_INPUTS(1)
-        "3:\n\t"
+        "ldr d29, [x13]\n\t" EFFNET_EDGE_FOUR_INPUTS(0) EFFNET_EDGE_FOUR_INPUTS(1) "3:\n\t"
         : "=w"(s0), "=w"(s1), "=w"(s2), "=w"(s3), "=w"(s4), "=w"(s5), "=w"(s6), "=w"(s7), "=w"(s8),
           "=w"(s9), "=w"(s10), "=w"(s11), "=w"(s12), "=w"(s13), "=w"(s14), "=w"(s15), "=w"(s16),
           "=w"(s17), "=w"(s18), "=w"(s19), "=w"(s20), "=w"(s21), "=w"(s22), "=w"(s23)
         : [in] "r"(in), [stride] "r"(stride), [weights] "r"(weights), [depth] "r"(depth),
           [bias] "r"(bias)
-        : "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "v24", "v25", "v26",
-          "v27", "v28", "v29", "v30", "v31", "cc", "memory");
-    sums[0] = s0; sums[1] = s1; sums[2] = s2; sums[3] = s3;
-    sums[4] = s4; sums[5] = s5; sums[6] = s6; sums[7] = s7;
-    sums[8] = s8; sums[9] = s9; sums[10] = s10; sums[11] = s11;
-    sums[12] = s12; sums[13] = s13; sums[14] = s14; sums[15] = s15;
-    sums[16] = s16; sums[17] = s17; sums[18] = s18; sums[19] = s19;
-    sums[20] = s20; sums[21] = s21; sums[22] = s22; sums[23] = s23;
+        : "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "v24", "v25", "v26", "v27", "v28",
+          "v29", "v30", "v31", "cc", "memory");
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+    sums[4] = s4;
+    sums[5] = s5;
+    sums[6] = s6;
+    sums[7] = s7;
+    sums[8] = s8;
+    sums[9] = s9;
+    sums[10] = s10;
+    sums[11] = s11;
+    sums[12] = s12;
+    sums[13] = s13;
+    sums[14] = s14;
+    sums[15] = s15;
+    sums[16] = s16;
+    sums[17] = s17;
+    sums[18] = s18;
+    sums[19] = s19;
+    sums[20] = s20;
+    sums[21] = s21;
+    sums[22] = s22;
+    sums[23] = s23;
 }
 
 #undef EFFNET_EDGE_SIXTEEN_INPUTS

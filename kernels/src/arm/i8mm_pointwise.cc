@@ -28,8 +28,8 @@ struct MatrixProducts {
                                                  const int32_t* bias,
                                                  int32x4_t (&sums)[kTilePixels * 4]) {
         const uint8_t* pixels[kTilePixels];
-        unrolled<kTilePixels>(
-            [&](auto p) EFFNET_EDGE_INLINED { pixels[p.value] = in + p.value * stride; });
+        unrolled<kTilePixels>([&](auto p)
+                                  EFFNET_EDGE_INLINED { pixels[p.value] = in + p.value * stride; });
         multiply<kTilePixels, 4>(pixels, weights, depth, bias, sums);
     }
 

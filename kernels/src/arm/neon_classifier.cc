@@ -64,8 +64,8 @@ void neon_classify(const void* packed, const uint8_t* features, int first_class,
         accumulate<1, 2>(in, reinterpret_cast<const int8_t*>(&constants + 1), depth, sums);
         float results[kPanel];
         for (int q = 0; q < 4; ++q) {
-            vst1q_f32(results + 4 * q, vmulq_f32(vcvtq_f32_s32(sums[0][q]),
-                                                 vld1q_f32(constants.scale + 4 * q)));
+            vst1q_f32(results + 4 * q,
+                      vmulq_f32(vcvtq_f32_s32(sums[0][q]), vld1q_f32(constants.scale + 4 * q)));
         }
         const int left = last_class - first;
         std::memcpy(logits + first, results, (left < kPanel ? left : kPanel) * sizeof(float));

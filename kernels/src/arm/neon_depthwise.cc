@@ -232,8 +232,8 @@ Kernel choose(int kernel_size, const Epilogue& epilogue, size_t in_stride) {
     if (in_stride == kPanel && kernel_size == 3) return choose<3>(epilogue, Shifts());
     if (in_stride == kPanel && kernel_size == 5) return choose<5>(epilogue, Shifts());
     static constexpr Kernel kAny[kForms] = {
-        any_depthwise<Form::kByte>, any_depthwise<Form::kLookup>,
-        any_depthwise<Form::kAnyLookup>, any_depthwise<Form::kProduct>};
+        any_depthwise<Form::kByte>, any_depthwise<Form::kLookup>, any_depthwise<Form::kAnyLookup>,
+        any_depthwise<Form::kProduct>};
     return kAny[static_cast<int>(epilogue.form)];
 }
 

@@ -86,8 +86,10 @@ struct alignas(16) Lanes {
             if (c >= stage.channels) continue;
             bias[lane] = stage.requantizer.bias[c];
             const auto set = [&](const std::vector<int32_t>& from, Multipliers& to) {
-                if (narrow) to.narrow[lane] = static_cast<int16_t>(from[c]);
-                else to.wide[lane] = from[c];
+                if (narrow)
+                    to.narrow[lane] = static_cast<int16_t>(from[c]);
+                else
+                    to.wide[lane] = from[c];
             };
             set(stage.requantizer.multiplier, value);
             if (stage.activation.product) set(stage.activation.argument_multiplier, argument);
@@ -245,8 +247,8 @@ class Finish {
                 for (int h = 0; h < 2; ++h) {
                     values_[v][h] = vqaddq_s16(vqrdmulhq_s16(values_[v][h], factors[h]), zero);
                 }
-                bytes_[v] = vreinterpretq_u8_s8(
-                    vqmovn_high_s16(vqmovn_s16(values_[v][0]), values_[v][1]));
+                bytes_[v] =
+                    vreinterpretq_u8_s8(vqmovn_high_s16(vqmovn_s16(values_[v][0]), values_[v][1]));
             }
         }
     }

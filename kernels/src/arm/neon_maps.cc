@@ -63,8 +63,7 @@ EFFNET_EDGE_INLINE int8x16_t added(int8x16_t a, int8x16_t b, const AddRun& run) 
     const int16x8_t multiplier = vdupq_n_s16(run.multiplier);
     const int16x8_t shortcut_multiplier = vdupq_n_s16(run.shortcut_multiplier);
     const int16x8_t offset = vdupq_n_s16(run.offset);
-    const int16x8_t low =
-        vqaddq_s16(low_times(a, multiplier), low_times(b, shortcut_multiplier));
+    const int16x8_t low = vqaddq_s16(low_times(a, multiplier), low_times(b, shortcut_multiplier));
     const int16x8_t high =
         vqaddq_s16(high_times(a, multiplier), high_times(b, shortcut_multiplier));
     return narrowed<kShift>(vqaddq_s16(low, offset), vqaddq_s16(high, offset));

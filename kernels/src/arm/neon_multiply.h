@@ -59,8 +59,8 @@ EFFNET_EDGE_INLINE void accumulate(const uint8_t* (&in)[kPixels], const int8_t* 
                 }
 #pragma GCC unroll 2
                 for (int g = 0; g < kGroups; ++g) {
-                    products[2 * g] = vmlal_s8(products[2 * g], vget_low_s8(w[pair + 1][g]),
-                                               vget_low_s8(x1));
+                    products[2 * g] =
+                        vmlal_s8(products[2 * g], vget_low_s8(w[pair + 1][g]), vget_low_s8(x1));
                     products[2 * g + 1] = vmlal_high_s8(products[2 * g + 1], w[pair + 1][g], x1);
                 }
 #pragma GCC unroll 4

@@ -35,8 +35,12 @@ size_t panel_bytes(int depth) { return sizeof(Lanes) + 16 * static_cast<size_t>(
 class Places {
   public:
     Places(const PointwiseRun& run, uint8_t* first)
-        : stride_(run.out_stride), row_stride_(run.out_row_stride), width_(run.width),
-          row_(first), at_(first), left_(run.width) {}
+        : stride_(run.out_stride),
+          row_stride_(run.out_row_stride),
+          width_(run.width),
+          row_(first),
+          at_(first),
+          left_(run.width) {}
 
     template <int kPixels>
     EFFNET_EDGE_INLINE void next(uint8_t* (&places)[kPixels]) {

@@ -62,8 +62,8 @@ struct OrtApi {
     OrtStatus* (*GetDimensionsCount)(const OrtTensorTypeAndShapeInfo* info, size_t* out);
     OrtStatus* (*GetDimensions)(const OrtTensorTypeAndShapeInfo* info, int64_t* values,
                                 size_t count);
-    OrtStatus* (*GetSymbolicDimensions)(const OrtTensorTypeAndShapeInfo* info,
-                                        const char* names[], size_t count);
+    OrtStatus* (*GetSymbolicDimensions)(const OrtTensorTypeAndShapeInfo* info, const char* names[],
+                                        size_t count);
     void* unused_64[1];
     OrtStatus* (*GetTensorTypeAndShape)(const OrtValue* value, OrtTensorTypeAndShapeInfo** out);
     void* unused_66[24];

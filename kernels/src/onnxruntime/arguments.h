@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "effnet_edge_kernels.h"
 #include "abi.h"
+#include "effnet_edge_kernels.h"
 #include "signature.h"
 
 namespace effnet_edge {

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "effnet_edge_kernels.h"
 #include "arguments.h"
+#include "effnet_edge_kernels.h"
 #include "ort.h"
 #include "scratch_pool.h"
 #include "shape_inference.h"
@@ -27,8 +27,8 @@ class SessionThreads {
   private:
     static void run(void* self, void (*task)(void*, size_t), size_t count, void* argument) {
         auto* threads = static_cast<SessionThreads*>(self);
-        OrtStatus* status = threads->api_.KernelContext_ParallelFor(threads->context_, task, count,
-                                                                    0, argument);
+        OrtStatus* status =
+            threads->api_.KernelContext_ParallelFor(threads->context_, task, count, 0, argument);
         if (status == nullptr) return;
         if (threads->status_ != nullptr) threads->api_.ReleaseStatus(threads->status_);
         threads->status_ = status;
@@ -66,7 +66,8 @@ class Kernel {
         if (is_head) shape = {map[0], size[2]};
 
         OrtValue* output = nullptr;
-        check(api(), api().KernelContext_GetOutput(context, 0, shape.data(), shape.size(), &output));
+        check(api(),
+              api().KernelContext_GetOutput(context, 0, shape.data(), shape.size(), &output));
         const auto* in = static_cast<const uint8_t*>(data(const_cast<OrtValue*>(input)));
         auto* out = static_cast<uint8_t*>(data(output));
         const size_t in_bytes = static_cast<size_t>(map[1]) * map[2] * map[3];
@@ -106,8 +107,8 @@ Operator::Operator(const OrtApi& api, const Signature& signature, int threads)
     version = kOrtApiVersion;
     GetName = [](const OrtCustomOp* op) { return of(op).signature().name.c_str(); };
     GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // CPU
-    // Of what follows the map one schema for all is enough: `part_of_node` looks closely. To declare
-    // each input takes 0.1 ms an operator, on a processor that runs B0 in 5 ms.
+    // Of what follows the map one schema for all is enough: `part_of_node` looks closely. To
+    // declare each input takes 0.1 ms an operator, on a processor that runs B0 in 5 ms.
     GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 2; };
     GetInputType = [](const OrtCustomOp*, size_t index) {
         return index == 0 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
@@ -127,9 +128,8 @@ Operator::Operator(const OrtApi& api, const Signature& signature, int threads)
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
     InferOutputShapeFn = [](const OrtCustomOp* op, OrtShapeInferContext* context) {
-        return status_of(of(op).api(), [&] {
-            infer_output_shape(of(op).api(), of(op).signature(), context);
-        });
+        return status_of(of(op).api(),
+                         [&] { infer_output_shape(of(op).api(), of(op).signature(), context); });
     };
     CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info,
                         void** kernel) {

@@ -1,5 +1,5 @@
-// ONNX Runtime's interface as the rest of the binding wants it: failures are exceptions, which never
-// leave the binding, and shapes are vectors.
+// ONNX Runtime's interface as the rest of the binding wants it: failures are exceptions, which
+// never leave the binding, and shapes are vectors.
 #pragma once
 
 #include <exception>

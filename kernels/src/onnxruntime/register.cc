@@ -7,10 +7,10 @@
 #include <stdexcept>
 #include <utility>
 
-#include "effnet_edge_kernels.h"
 #include "abi.h"
-#include "ort.h"
+#include "effnet_edge_kernels.h"
 #include "operators.h"
+#include "ort.h"
 
 namespace effnet_edge {
 namespace {
@@ -63,8 +63,7 @@ OrtCustomOpDomain* domain_with(const OrtApi& api, int threads) {
 }  // namespace
 }  // namespace effnet_edge
 
-extern "C" EE_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                               const OrtApiBase* base) {
+extern "C" EE_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
     using namespace effnet_edge;
     const OrtApi* api = base->GetApi(kOrtApiVersion);
     // Before 1.17 operators can't state shapes. Without ours the model's own functions run.

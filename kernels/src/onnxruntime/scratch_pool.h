@@ -1,8 +1,8 @@
 // Scratch memory, shared by all kernels of the process.
 //
 // Kernels of a session run one after the other, so one buffer, as large as the greediest of them
-// wants it, serves them all; there are as many as there were runs at a time. All of it goes with the
-// last kernel.
+// wants it, serves them all; there are as many as there were runs at a time. All of it goes with
+// the last kernel.
 #pragma once
 
 #include <cstddef>

@@ -28,8 +28,8 @@ std::string name_of(const Structure& part) {
     return name;
 }
 
-// The grammar's symbols, each counting the inputs that it stands for. The same order, with types and
-// values, is in arguments.cc.
+// The grammar's symbols, each counting the inputs that it stands for. The same order, with types
+// and values, is in arguments.cc.
 class Inputs {
   public:
     explicit Inputs(size_t& count) : count_(count) {}

@@ -63,8 +63,8 @@ void classifier_pack(const Classifier& classifier, void* memory) {
 }
 
 inline __m128i sum_lanes(const __m256i (&sums)[kClasses]) {
-    const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]),
-                                            _mm256_hadd_epi32(sums[2], sums[3]));
+    const __m256i pairs =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
     return _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
 }
 

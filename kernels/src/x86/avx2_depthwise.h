@@ -10,8 +10,8 @@
 namespace effnet_edge {
 namespace {
 
-constexpr int kPiece = 64;       // outputs
-constexpr int kLead = 4;         // most outputs that wait for columns
+constexpr int kPiece = 64;  // outputs
+constexpr int kLead = 4;    // most outputs that wait for columns
 constexpr int kMostKernel = 15;
 
 // Kernels other than 3 and 5, strides other than 1 and 2: one tap at a time.
@@ -171,8 +171,8 @@ void run_taps(const PackedStage& packed, int group, Piece& piece) {
                 const __m256i input = load_words(piece.rows[i] + column * piece.stride);
                 low = _mm256_add_epi32(
                     low, _mm256_madd_epi16(_mm256_unpacklo_epi16(input, zero), load(weights)));
-                high = _mm256_add_epi32(
-                    high, _mm256_madd_epi16(_mm256_unpackhi_epi16(input, zero), load(weights + 32)));
+                high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(input, zero),
+                                                                load(weights + 32)));
             }
         }
         piece.sums.of[kLead + x][0] = low;

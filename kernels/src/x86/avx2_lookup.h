@@ -17,21 +17,22 @@ constexpr int kRow = 16;
 constexpr int kHalfTable = kTableBytes / 2;
 constexpr int kMostBends = 2;
 
-// A bit for each entry: of entry l of row r bit r % 8 of byte l, in the first array for rows 0 to 7.
+// A bit for each entry: of entry l of row r bit r % 8 of byte l, in the first array for rows 0
+// to 7.
 struct Bits {
     uint8_t lower[kRow], upper[kRow];
 };
 
 struct alignas(64) PackedTable {
-    bool lines;                       // which form it has
+    bool lines;  // which form it has
     bool two_bits;
     int bends;
     uint8_t row_of_bend[kMostBends];  // its first byte, 16 * row
     int8_t base[kRow];                // entry l of row r: base[r] + l * slope[r] / 32, rounded down
     int8_t slope[kRow];
-    Bits ones, twos;                  // plus one, plus two
-    uint8_t bend[kMostBends][kRow];   // plus this in the rows that bend, whose base and slope are 0
-    uint8_t rows[kTableBytes];        // the other form: see look_up_rows
+    Bits ones, twos;                 // plus one, plus two
+    uint8_t bend[kMostBends][kRow];  // plus this in the rows that bend, whose base and slope are 0
+    uint8_t rows[kTableBytes];       // the other form: see look_up_rows
 };
 
 inline __m256i load_row(const void* row) { return _mm256_broadcastsi128_si256(load_half(row)); }
@@ -78,8 +79,8 @@ inline __m256i look_up_bits(const Bits& bits, __m256i bytes, __m256i row) {
     const __m256i upper_index = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
     const __m256i found = _mm256_or_si256(_mm256_shuffle_epi8(load_row(bits.lower), bytes),
                                           _mm256_shuffle_epi8(load_row(bits.upper), upper_index));
-    const __m256i bit = _mm256_shuffle_epi8(
-        _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201)), row);
+    const __m256i bit =
+        _mm256_shuffle_epi8(_mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201)), row);
     return _mm256_cmpeq_epi8(_mm256_and_si256(found, bit), bit);
 }
 
@@ -88,10 +89,10 @@ inline __m256i look_up_lines(const PackedTable& table, __m256i bytes) {
     const __m256i slope = _mm256_shuffle_epi8(load_row(table.slope), row);
     // 8 l in the even bytes, then in the odd ones; the products' high bytes are what is wanted.
     const __m256i shifted = _mm256_slli_epi16(bytes, 3);
-    const __m256i even = _mm256_maddubs_epi16(
-        _mm256_and_si256(shifted, _mm256_set1_epi16(0x0078)), slope);
-    const __m256i odd = _mm256_maddubs_epi16(
-        _mm256_and_si256(shifted, _mm256_set1_epi16(0x7800)), slope);
+    const __m256i even =
+        _mm256_maddubs_epi16(_mm256_and_si256(shifted, _mm256_set1_epi16(0x0078)), slope);
+    const __m256i odd =
+        _mm256_maddubs_epi16(_mm256_and_si256(shifted, _mm256_set1_epi16(0x7800)), slope);
     const __m256i rise =
         _mm256_or_si256(_mm256_srli_epi16(even, 8),
                         _mm256_and_si256(odd, _mm256_set1_epi16(static_cast<int16_t>(0xFF00))));
@@ -107,8 +108,8 @@ inline __m256i look_up_twos(const PackedTable& table, __m256i bytes) {
 // A byte of the row differs from its first in 0 to 15; any other in 16 or more, which 0x70 makes
 // negative.
 inline __m256i look_up_bend(const PackedTable& table, int bend, __m256i bytes) {
-    const __m256i from_row = _mm256_xor_si256(
-        bytes, _mm256_set1_epi8(static_cast<char>(table.row_of_bend[bend])));
+    const __m256i from_row =
+        _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(table.row_of_bend[bend])));
     return _mm256_shuffle_epi8(load_row(table.bend[bend]),
                                _mm256_adds_epu8(from_row, _mm256_set1_epi8(0x70)));
 }

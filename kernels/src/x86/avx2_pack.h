@@ -20,8 +20,8 @@ struct alignas(64) PackedStage {
     int stride;
     bool lookup;
     bool product;
-    int32_t rounder_bits;     // minus the zero point of the byte that is looked up
-    int zero_point;           // of the result of a product
+    int32_t rounder_bits;  // minus the zero point of the byte that is looked up
+    int zero_point;        // of the result of a product
     size_t group_bytes;
     PackedTable table;
 

@@ -50,8 +50,10 @@ EFFNET_EDGE_INLINE void store_segments(uint8_t* out, __m512i bytes, int channels
                                        const Segments& segments) {
     const size_t* to = segments.out;
     if constexpr (kSegments == 1) {
-        if (channels == 48) store<48>(out, bytes, 48);
-        else store<64>(out, bytes, 64);
+        if (channels == 48)
+            store<48>(out, bytes, 48);
+        else
+            store<64>(out, bytes, 64);
     } else if constexpr (kSegments == 2) {
         store<32>(out, bytes, 32);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + to[1]),
@@ -214,11 +216,15 @@ void run_windows(int kernel, int stride, const Depthwise& stage, const Depthwise
     alignas(64) int32_t totals[4][16] = {};
     auto* registers = reinterpret_cast<__m512i*>(totals);
     if (kernel == 3) {
-        if (stride == 1) run_rows<3, 1, kSegments>(stage, run, registers);
-        else run_rows<3, 2, kSegments>(stage, run, registers);
+        if (stride == 1)
+            run_rows<3, 1, kSegments>(stage, run, registers);
+        else
+            run_rows<3, 2, kSegments>(stage, run, registers);
     } else {
-        if (stride == 1) run_rows<5, 1, kSegments>(stage, run, registers);
-        else run_rows<5, 2, kSegments>(stage, run, registers);
+        if (stride == 1)
+            run_rows<5, 1, kSegments>(stage, run, registers);
+        else
+            run_rows<5, 2, kSegments>(stage, run, registers);
     }
     if (run.sums == nullptr) return;
     const int channels = stage.panel.channels;
@@ -235,8 +241,8 @@ inline void run_general(int kernel, int stride, const Depthwise& stage, const De
             const int r = i / run.width, x = i % run.width;
             __m512i sum = _mm512_load_si512(stage.panel.bias + c);
             for (int t = 0; t < taps; ++t) {
-                const uint8_t* in = run.in[r * stride + t / kernel] +
-                                    (x * stride + t % kernel) * run.in_stride + c;
+                const uint8_t* in =
+                    run.in[r * stride + t / kernel] + (x * stride + t % kernel) * run.in_stride + c;
                 const __m512i bytes =
                     _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
                 sum = _mm512_add_epi32(
@@ -255,13 +261,12 @@ inline void run_depthwise(const void* packed, const DepthwiseRun& run) {
     const auto& header = *static_cast<const DepthwiseHeader*>(packed);
     const DepthwisePanel panel = depthwise_panel(packed, header, run.panel);
     const int segments = segments_of(panel.channels);
-    const Depthwise stage{
-        panel,
-        Epilogue(header.activated, table_of(packed, header)),
-        split(segments, header.stride, run),
-        run.in_stride,
-        run.out_stride,
-        run.out_row_stride};
+    const Depthwise stage{panel,
+                          Epilogue(header.activated, table_of(packed, header)),
+                          split(segments, header.stride, run),
+                          run.in_stride,
+                          run.out_stride,
+                          run.out_row_stride};
     if (depthwise_vectors(header.kernel, header.stride) == 0) {
         run_general(header.kernel, header.stride, stage, run);
     } else if (segments == 1) {

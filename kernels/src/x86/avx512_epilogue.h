@@ -68,13 +68,11 @@ EFFNET_EDGE_INLINE __m512i lookup(const __m512i* table, __m512i bytes) {
     const __m512i odd_index = _mm512_srli_epi16(bytes, 9);
     const __mmask32 even_high = _mm512_test_epi16_mask(bytes, _mm512_set1_epi16(0x80));
     const __mmask32 odd_high = _mm512_movepi16_mask(bytes);
-    const __m512i even =
-        _mm512_mask_blend_epi16(even_high,
-                                _mm512_permutex2var_epi16(table[0], even_index, table[1]),
-                                _mm512_permutex2var_epi16(table[2], even_index, table[3]));
+    const __m512i even = _mm512_mask_blend_epi16(
+        even_high, _mm512_permutex2var_epi16(table[0], even_index, table[1]),
+        _mm512_permutex2var_epi16(table[2], even_index, table[3]));
     const __m512i odd =
-        _mm512_mask_blend_epi16(odd_high,
-                                _mm512_permutex2var_epi16(table[0], odd_index, table[1]),
+        _mm512_mask_blend_epi16(odd_high, _mm512_permutex2var_epi16(table[0], odd_index, table[1]),
                                 _mm512_permutex2var_epi16(table[2], odd_index, table[3]));
     constexpr __mmask64 kOdd = 0xAAAAAAAAAAAAAAAA;
     const __m512i first = _mm512_mask_blend_epi8(kOdd, even, _mm512_slli_epi16(odd, 8));
@@ -98,8 +96,8 @@ class Epilogue {
         : kind_(stage.kind),
           table_(table),
           // A product's value is without a zero point.
-          offset_(_mm512_set1_epi32(
-              (stage.kind == Result::kProduct ? 0 : stage.zero_point) - kMagicBits)),
+          offset_(_mm512_set1_epi32((stage.kind == Result::kProduct ? 0 : stage.zero_point) -
+                                    kMagicBits)),
           argument_offset_(_mm512_set1_epi32(stage.argument_zero_point - kMagicBits)),
           result_zero_(_mm512_set1_epi16(static_cast<int16_t>(stage.zero_point))) {}
 
@@ -120,8 +118,8 @@ class Epilogue {
         const __m512 x = _mm512_cvtepi32_ps(a);
         const __m512 y = _mm512_cvtepi32_ps(b);
         Words result;
-        result.value = _mm512_packs_epi32(requantize(x, *scale_a, offset_),
-                                          requantize(y, *scale_b, offset_));
+        result.value =
+            _mm512_packs_epi32(requantize(x, *scale_a, offset_), requantize(y, *scale_b, offset_));
         if (kind_ == Result::kProduct) {
             result.argument =
                 _mm512_packs_epi32(requantize(x, scale_a[to_argument], argument_offset_),

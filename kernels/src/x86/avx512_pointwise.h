@@ -125,9 +125,8 @@ void run_tile(const PointwisePanel& panel, const Epilogue& epilogue, const uint8
     }
     sums.keep_in_registers();
     OutputPixels pixels = *out;
-    unrolled<sums.kRegisters>([&](auto i) EFFNET_EDGE_LAMBDA {
-        sums.template finish<i>(panel, epilogue, pixels);
-    });
+    unrolled<sums.kRegisters>(
+        [&](auto i) EFFNET_EDGE_LAMBDA { sums.template finish<i>(panel, epilogue, pixels); });
     *out = pixels;
 }
 
@@ -177,9 +176,8 @@ const uint8_t* run_overlapped(const PointwisePanel& panel, const Epilogue& epilo
         sums.keep_in_registers();
         in += 12 / kGroups * in_stride;
     }
-    unrolled<kRegisters>([&](auto i) EFFNET_EDGE_LAMBDA {
-        sums.template finish<i>(panel, epilogue, pixels);
-    });
+    unrolled<kRegisters>(
+        [&](auto i) EFFNET_EDGE_LAMBDA { sums.template finish<i>(panel, epilogue, pixels); });
     *out = pixels;
     return in;
 }
@@ -216,10 +214,17 @@ inline void run_pointwise(const void* packed, const PointwiseRun& run) {
         const PointwisePanel panel = pointwise_panel(packed, header, i);
         uint8_t* out = run.out + (i - run.panel_begin) * kPanel;
         switch (groups_of(panel.channels)) {
-            case 1: run_panel<1>(panel, epilogue, header.depth, run, out); break;
-            case 2: run_panel<2>(panel, epilogue, header.depth, run, out); break;
-            case 3: run_panel<3>(panel, epilogue, header.depth, run, out); break;
-            default: run_panel<4>(panel, epilogue, header.depth, run, out);
+            case 1:
+                run_panel<1>(panel, epilogue, header.depth, run, out);
+                break;
+            case 2:
+                run_panel<2>(panel, epilogue, header.depth, run, out);
+                break;
+            case 3:
+                run_panel<3>(panel, epilogue, header.depth, run, out);
+                break;
+            default:
+                run_panel<4>(panel, epilogue, header.depth, run, out);
         }
     }
 }

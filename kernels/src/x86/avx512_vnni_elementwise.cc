@@ -102,8 +102,7 @@ void sum(const SumRun& run) {
         __m512i total = _mm512_maskz_loadu_epi32(mask, run.sums + c);
         const uint8_t* in = run.in + c;
         for (size_t p = 0; p < run.pixels; ++p, in += run.in_stride) {
-            total = _mm512_add_epi32(total,
-                                     _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, in)));
+            total = _mm512_add_epi32(total, _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, in)));
         }
         _mm512_mask_storeu_epi32(run.sums + c, mask, total);
     }

@@ -98,8 +98,10 @@ bool window_tap(const DepthwiseHeader& header, int vector, int byte, int* row, i
     if (vector < 5) return true;
     *row = 4;
     const bool fifth = vector == 6;
-    if (header.stride == 1) *column = fifth ? 4 : byte;
-    else *column = fifth ? 0 : byte + 1;
+    if (header.stride == 1)
+        *column = fifth ? 4 : byte;
+    else
+        *column = fifth ? 0 : byte + 1;
     return !fifth || byte == 3;
 }
 
@@ -178,8 +180,8 @@ void depthwise_pack(const Stage& stage, void* packed) {
 }
 
 size_t classifier_bytes(const Classifier& classifier) {
-    return sizeof(ClassifierHeader) + static_cast<size_t>(groups_of(classifier.classes)) * kGroup *
-                                          (4 + 4 + classifier.depth);
+    return sizeof(ClassifierHeader) +
+           static_cast<size_t>(groups_of(classifier.classes)) * kGroup * (4 + 4 + classifier.depth);
 }
 
 void classifier_pack(const Classifier& classifier, void* packed) {

@@ -6,10 +6,10 @@
 
 namespace effnet_edge {
 
-extern const Kernels kAvx2;        // AVX2 and FMA
-extern const Kernels kAvxVnni;     // the same and AVX-VNNI: 256-bit byte products without AVX-512
-extern const Kernels kAvxVnniEvex; // of tests alone: kAvxVnni as AVX-512 VL and VNNI encode it
-extern const Kernels kAvx512Vnni;  // AVX-512 F, BW, VL, DQ and VNNI
-extern const Kernels kAvx512Vbmi;  // the same and VBMI: table lookups by VPERMI2B
+extern const Kernels kAvx2;         // AVX2 and FMA
+extern const Kernels kAvxVnni;      // the same and AVX-VNNI: 256-bit byte products without AVX-512
+extern const Kernels kAvxVnniEvex;  // of tests alone: kAvxVnni as AVX-512 VL and VNNI encode it
+extern const Kernels kAvx512Vnni;   // AVX-512 F, BW, VL, DQ and VNNI
+extern const Kernels kAvx512Vbmi;   // the same and VBMI: table lookups by VPERMI2B
 
 }  // namespace effnet_edge
