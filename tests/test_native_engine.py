@@ -68,7 +68,7 @@ def test_logits_are_those_of_the_functions_bodies(variant, tmp_path, monkeypatch
         assert session.isa == find_kernels().isa
         assert session.input_shape == variant["resolution"]
         got = session.run(images)
-    assert quantized_networks.snr(got, portable(path, images, monkeypatch)) > 20
+    assert quantized_networks.snr(got, portable(path, images, monkeypatch)) > 16
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
