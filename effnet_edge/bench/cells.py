@@ -242,7 +242,7 @@ def _obstacle(engine: Engine, file: _File | None, *, installed: bool) -> str | N
     if file.metadata is not None and not engine.computes(file.metadata.precision):
         return wrong_precision(engine, file.metadata.precision)
     if not installed:
-        return engine.obstacle() or f"{engine.package} is not installed"
+        return engine.obstacle() or f"{engine.package} doesn't run: pip install {engine.package}"
     return None
 
 
