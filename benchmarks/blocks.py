@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from effnet_edge.engines.native import _chain
+from effnet_edge.engines.native import calls
 from effnet_edge.engines.native_library import Conv, Head, Quantization, library_at
 from effnet_edge.engines.native_parts import PIXELS, Arguments, make_part
 from effnet_edge.engines.onnx_graph import INT8, Graph, Node, read_graph
@@ -171,7 +171,7 @@ def rows(path: Path, runner: Runner, seconds: float) -> Iterator[Row]:
         (image,) = graph.inputs
         _, height, width, channels = (size or 1 for size in image.shape)
         shape = (height, width, channels)
-        for node in _chain(graph):
+        for node in calls(graph):
             arguments = Arguments(node.inputs[1:], graph.constants, file.read)
             part = make_part(runner.library, node, arguments)
             after = runner.output(part, *shape[:2])

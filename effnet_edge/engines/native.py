@@ -151,7 +151,7 @@ def _sizes(path: Path, graph: Graph) -> tuple[tuple[int, int], int]:
 
 def _make_parts(library: CDLL, file: ProtocolBuffer, graph: Graph) -> list[Part]:
     """Raises ValueError, and EngineError for what the library refuses."""
-    nodes = _chain(graph)
+    nodes = calls(graph)
     parts: list[Part | None] = [None] * len(nodes)
 
     def weight(index: int) -> int:
@@ -175,7 +175,7 @@ def _make_parts(library: CDLL, file: ProtocolBuffer, graph: Graph) -> list[Part]
     return [part for part in parts if part is not None]
 
 
-def _chain(graph: Graph) -> list[Node]:
+def calls(graph: Graph) -> list[Node]:
     """The calls from the image to the logits. Raises ValueError if the graph isn't such a chain.
 
     Normalisation written in standard operators becomes the call that it could have been.

@@ -132,10 +132,11 @@ Stage pointwise_stage(const Kernels& kernels, const ee_conv& conv, const StageIn
     stage.depth = static_cast<int>(input.order.size());
     stage.weight.assign(static_cast<size_t>(stage.channels) * stage.depth, 0);
     const size_t row_length = static_cast<size_t>(conv.in_channels) * conv.kernel * conv.kernel;
-    const int real = static_cast<int>(row_length);
-    const bool natural = input.order == padded_order(real, 1) ||
-                         input.order == padded_order(real, 8) ||
-                         input.order == padded_order(real, 16);
+    // In their own order, padded or not, rows are copied as they are.
+    bool natural = input.order.size() >= row_length;
+    for (size_t k = 0; natural && k < row_length; ++k) {
+        natural = input.order[k] == static_cast<int>(k);
+    }
     Outputs outputs(kernels, conv, input.quantization);
     for (int c = 0; c < conv.out_channels; ++c) {
         int8_t* row = &stage.weight[static_cast<size_t>(c) * stage.depth];
